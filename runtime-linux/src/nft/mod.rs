@@ -1,0 +1,3 @@
+//! nf_tables over netlink: objects, their wire form, reading back, and the difference of two rulesets.
+
+pub mod model;

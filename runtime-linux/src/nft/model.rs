@@ -1,0 +1,321 @@
+//! nf_tables objects as natlet writes and reads them: values without a kernel.
+//!
+//! [`Ruleset`] is what [`crate::lower`] makes of a program and what `super::read` makes of the kernel; two of
+//! them are compared by `super::diff`. Keys and data are the bytes of the kernel's registers: every field of a
+//! concatenation starts on a 4-byte boundary and is zero-padded at its end; addresses and ports are in network order, a
+//! protocol is one byte, numbers made by the kernel (`numgen`, marks) are host-endian `u32`.
+
+/// Address family of a table (`NFPROTO_*`, linux/netfilter.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// `ip`, 2.
+    Ip,
+    /// `ip6`, 10.
+    Ip6,
+}
+
+/// All natlet has in the kernel, at most one table a family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Tables, `ip` first.
+    pub tables: Vec<Table>,
+}
+
+/// A table with everything in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Family.
+    pub family: Family,
+    /// Name.
+    pub name: String,
+    /// Comment shown by `nft list`. The kernel never changes it after creation, so it says only whose the table is.
+    pub comment: String,
+    /// Sets and maps, in creation order.
+    pub sets: Vec<Set>,
+    /// Chains without a hook, in creation order (targets before those who go to them).
+    pub chains: Vec<Chain>,
+    /// Chains with a hook.
+    pub base_chains: Vec<BaseChain>,
+}
+
+/// A set or a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Name.
+    pub name: String,
+    /// Fields of the key, at most five.
+    pub key: Vec<Field>,
+    /// What an element holds beside its key.
+    pub data: SetData,
+    /// Elements are ranges: `flags interval`.
+    pub interval: bool,
+    /// Upper bound of elements (`size`), which also picks the kernel's fixed hash table; `None` for interval sets.
+    pub size: Option<u32>,
+    /// Comment shown by `nft list`; empty for none.
+    pub comment: String,
+    /// Elements, in any order, keys unique.
+    pub elements: Elements,
+}
+
+/// What an element of a set holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SetData {
+    /// Nothing: a set.
+    None,
+    /// A value of these fields: a map.
+    Value(Vec<Field>),
+    /// A verdict: a verdict map. An element's data is the index of its verdict here, as a little-endian `u16`.
+    Verdict(Vec<Verdict>),
+}
+
+/// A field of a key or a value, by the nft expression that it stands for (written as `typeof` so that `nft` prints and
+/// reloads it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// `ip daddr`, 4 bytes, type ipv4_addr (7).
+    Ip4Daddr,
+    /// `ip saddr`, 4 bytes.
+    Ip4Saddr,
+    /// `ip6 daddr`, 16 bytes, type ipv6_addr (8).
+    Ip6Daddr,
+    /// `ip6 saddr`, 16 bytes.
+    Ip6Saddr,
+    /// `meta l4proto`, 1 byte padded to 4, type inet_proto (12).
+    L4Proto,
+    /// `th dport`, 2 bytes padded to 4, type inet_service (13).
+    Dport,
+    /// `numgen random mod N`, a host-endian u32, type integer (4). The modulus is only text for `nft list`.
+    Slot,
+    /// `meta mark`, a host-endian u32, type mark (19).
+    Mark,
+}
+
+impl Field {
+    /// Bytes in a register, padding included.
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Ip6Daddr | Self::Ip6Saddr => 16,
+            _ => 4,
+        }
+    }
+
+    /// Bytes of the value alone.
+    pub const fn value_len(self) -> usize {
+        match self {
+            Self::L4Proto => 1,
+            Self::Dport => 2,
+            other => other.width(),
+        }
+    }
+}
+
+/// Bytes of a concatenation of fields.
+pub fn width(fields: &[Field]) -> usize {
+    fields.iter().map(|f| f.width()).sum()
+}
+
+/// Elements of one set, flat: no allocation per element.
+///
+/// For an interval set the data is the inclusive upper end of the range, as wide as the key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elements {
+    key_len: usize,
+    data_len: usize,
+    bytes: Vec<u8>,
+    /// One end offset into `text` per element, or empty if no element has a comment.
+    comment_ends: Vec<u32>,
+    text: String,
+}
+
+/// One element of [`Elements`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element<'a> {
+    /// Key bytes.
+    pub key: &'a [u8],
+    /// Data bytes; empty for a set without data.
+    pub data: &'a [u8],
+    /// Comment; empty for none.
+    pub comment: &'a str,
+}
+
+impl Elements {
+    /// An empty list of elements of these widths, in bytes.
+    pub fn new(key_len: usize, data_len: usize) -> Self {
+        Self { key_len, data_len, ..Self::default() }
+    }
+
+    /// Room for `additional` more elements.
+    pub fn reserve(&mut self, additional: usize) {
+        self.bytes.reserve(additional * (self.key_len + self.data_len));
+    }
+
+    /// Appends an element; `comment` may be empty.
+    ///
+    /// # Panics
+    /// If key or data are not of the widths given to [`Elements::new`].
+    pub fn push(&mut self, key: &[u8], data: &[u8], comment: &str) {
+        assert!(key.len() == self.key_len && data.len() == self.data_len, "element of another width");
+        if !comment.is_empty() && self.comment_ends.is_empty() {
+            self.comment_ends.resize(self.len(), 0);
+        }
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(data);
+        if !comment.is_empty() || !self.comment_ends.is_empty() {
+            self.text.push_str(comment);
+            self.comment_ends.push(u32::try_from(self.text.len()).expect("comments of a set stay under 4 GiB"));
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.bytes.len().checked_div(self.key_len + self.data_len).unwrap_or(0)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Bytes of a key.
+    pub fn key_len(&self) -> usize {
+        self.key_len
+    }
+
+    /// Bytes of an element's data.
+    pub fn data_len(&self) -> usize {
+        self.data_len
+    }
+
+    /// The elements, in order of insertion.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Element<'_>> + '_ {
+        let stride = (self.key_len + self.data_len).max(1);
+        self.bytes.chunks_exact(stride).enumerate().map(|(i, e)| {
+            let (key, data) = e.split_at(self.key_len);
+            Element { key, data, comment: self.comment(i) }
+        })
+    }
+
+    fn comment(&self, i: usize) -> &str {
+        let Some(&end) = self.comment_ends.get(i) else { return "" };
+        let start = i.checked_sub(1).map_or(0, |i| self.comment_ends[i]);
+        &self.text[start as usize..end as usize]
+    }
+}
+
+/// A chain that others go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Name.
+    pub name: String,
+    /// Rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// A chain at a hook, policy accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseChain {
+    /// Name and rules.
+    pub chain: Chain,
+    /// `nat` or `filter`.
+    pub kind: ChainType,
+    /// Where packets enter it.
+    pub hook: Hook,
+    /// Order among chains of the hook; dstnat is -100, srcnat 100.
+    pub priority: i32,
+}
+
+/// Type of a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainType {
+    /// `type filter`.
+    Filter,
+    /// `type nat`: first packet of a connection only.
+    Nat,
+}
+
+/// Netfilter hook (`NF_INET_*`, linux/netfilter.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// 0.
+    Prerouting,
+    /// 1.
+    Input,
+    /// 2.
+    Forward,
+    /// 3.
+    Output,
+    /// 4.
+    Postrouting,
+}
+
+/// A rule: its expressions in order, and a comment for people (may be empty).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Expressions.
+    pub expressions: Vec<Expression>,
+    /// Comment.
+    pub comment: String,
+}
+
+/// A register as the kernel numbers them (`enum nft_registers`): 0 verdict, 1 to 4 of 16 bytes, 8 to 23 the same bytes in
+/// words. As `nft` writes it: 1 to 4 for a value that starts on a 16-byte boundary, else 8 + word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Register(pub u32);
+
+impl Register {
+    /// The register whose value starts at this 4-byte word of the 64 bytes.
+    pub const fn word(word: u32) -> Self {
+        if word.is_multiple_of(4) { Self(1 + word / 4) } else { Self(8 + word) }
+    }
+}
+
+/// What a rule, or an element of a verdict map, decides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// NF_ACCEPT.
+    Accept,
+    /// NF_DROP.
+    Drop,
+    /// NFT_RETURN.
+    Return,
+    /// NFT_GOTO to a chain of the same table.
+    Goto(String),
+    /// NFT_JUMP to a chain of the same table.
+    Jump(String),
+}
+
+/// An expression of a rule; fields are named as the kernel names its attributes. Numbers are the kernel's (linux/netfilter/nf_tables.h).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the attributes of the expression the variant names")]
+pub enum Expression {
+    /// `payload`: bytes of a header. Base 1 network, 2 transport.
+    Payload { dreg: Register, base: u32, offset: u32, len: u32 },
+    /// `meta`: NFT_META_L4PROTO 16, NFT_META_MARK 3 and others.
+    Meta { dreg: Register, key: u32 },
+    /// `ct`: NFT_CT_STATUS 2, NFT_CT_DST_IP 20 and others; direction 0 original, 1 reply.
+    Ct { dreg: Register, key: u32, direction: Option<u8> },
+    /// `cmp`: equal or not.
+    Cmp { sreg: Register, equal: bool, data: Vec<u8> },
+    /// `bitwise`: `(sreg & mask) ^ xor`.
+    Bitwise { sreg: Register, dreg: Register, mask: Vec<u8>, xor: Vec<u8> },
+    /// `lookup`: in a set (`dreg` none), in a map, or in a verdict map (`dreg` 0).
+    Lookup { set: String, sreg: Register, dreg: Option<Register>, inverted: bool },
+    /// `immediate` into the verdict register.
+    Verdict(Verdict),
+    /// `numgen random`.
+    Random { dreg: Register, modulus: u32 },
+    /// `hash`, jenkins, with a fixed seed.
+    Jhash { sreg: Register, dreg: Register, len: u32, modulus: u32, seed: u32 },
+    /// `nat` dnat to an address and a port in registers.
+    Dnat { family: Family, address: Register, port: Register },
+    /// `masq` with NF_NAT_RANGE_PROTO_RANDOM_FULLY.
+    Masquerade,
+    /// `fib … type local`: compares the address type with RTN_LOCAL. `saddr` or `daddr`; stores the type in `dreg`.
+    FibType { dreg: Register, source: bool },
+    /// `reject` with ICMP port unreachable.
+    Reject,
+    /// `counter`, from zero. Its values are no part of a comparison.
+    Counter,
+    /// `dynset` update: refreshes or makes an element with a timeout in milliseconds.
+    Update { set: String, key: Register, data: Option<Register>, timeout: u64 },
+}

@@ -1,0 +1,1 @@
+//! Tests that need a kernel, an emulator or another tool live in `tests/`.
