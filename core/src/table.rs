@@ -164,6 +164,7 @@ pub struct Frontend {
 }
 
 /// Where a connection can be sent, with the conditions of its EndpointSlice.
+#[expect(clippy::struct_excessive_bools, reason = "each is a condition of an EndpointSlice's endpoint")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Address.
