@@ -1,0 +1,308 @@
+//! Fills a family's sets and maps from a program.
+
+use super::ranges::merge;
+use super::{Features, Select};
+use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
+use natlet_core::{Choice, Cidr, EndpointList, FrontendKind, Policy, Program, ProgramFrontend, Record};
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+/// Smallest `size` of a hashed set: small tables grow without a new one.
+const MIN_SIZE: u32 = 512;
+/// Longest comment on an element that fits its userdata, in bytes.
+const MAX_COMMENT: usize = 127;
+
+/// A family's sets, and what they need rules for.
+pub struct Filled {
+    pub sets: Vec<Set>,
+    pub(super) features: Features,
+}
+
+/// Fields of the keys of one family.
+#[derive(Clone, Copy)]
+pub struct Fields {
+    pub daddr: Field,
+    pub saddr: Field,
+}
+
+impl Fields {
+    pub const fn of(family: Family) -> Self {
+        match family {
+            Family::Ip => Self { daddr: Field::Ip4Daddr, saddr: Field::Ip4Saddr },
+            Family::Ip6 => Self { daddr: Field::Ip6Daddr, saddr: Field::Ip6Saddr },
+        }
+    }
+}
+
+/// A set under construction.
+struct Building {
+    name: &'static str,
+    key: Vec<Field>,
+    data: SetData,
+    interval: bool,
+    elements: Elements,
+}
+
+impl Building {
+    fn set(name: &'static str, key: &[Field]) -> Self {
+        Self { name, key: key.into(), data: SetData::None, interval: false, elements: Elements::new(width(key), 0) }
+    }
+
+    fn ranges(name: &'static str, key: &[Field]) -> Self {
+        let elements = Elements::new(width(key), width(key));
+        Self { name, key: key.into(), data: SetData::None, interval: true, elements }
+    }
+
+    fn map(name: &'static str, key: &[Field], data: &[Field]) -> Self {
+        let elements = Elements::new(width(key), width(data));
+        Self { name, key: key.into(), data: SetData::Value(data.into()), interval: false, elements }
+    }
+
+    fn verdicts(name: &'static str, key: &[Field]) -> Self {
+        let elements = Elements::new(width(key), 2);
+        Self { name, key: key.into(), data: SetData::Verdict(Vec::new()), interval: false, elements }
+    }
+
+    fn push_verdict(&mut self, key: &[u8], verdict: Verdict, comment: &str) {
+        let SetData::Verdict(verdicts) = &mut self.data else { return };
+        let index = verdicts.iter().position(|v| *v == verdict).unwrap_or_else(|| {
+            verdicts.push(verdict);
+            verdicts.len() - 1
+        });
+        let index = u16::try_from(index).expect("a list has at most 65535 slots, so fewer verdicts");
+        self.elements.push(key, &index.to_le_bytes(), clip(comment));
+    }
+
+    fn finish(self) -> Set {
+        let size = u32::try_from(self.elements.len()).unwrap_or(u32::MAX).saturating_mul(2).max(MIN_SIZE);
+        Set {
+            name: self.name.into(),
+            key: self.key,
+            data: self.data,
+            interval: self.interval,
+            size: (!self.interval).then(|| size.checked_next_power_of_two().unwrap_or(size)),
+            comment: String::new(),
+            elements: self.elements,
+        }
+    }
+}
+
+fn clip(comment: &str) -> &str {
+    let mut end = comment.len().min(MAX_COMMENT);
+    while !comment.is_char_boundary(end) {
+        end -= 1;
+    }
+    &comment[..end]
+}
+
+/// Two maps that hold one of the lists: frontend to verdict, frontend and slot to endpoint.
+struct Lists {
+    verdicts: Building,
+    endpoints: Building,
+}
+
+impl Lists {
+    fn new(names: [&'static str; 2], key: &[Field], daddr: Field) -> Self {
+        let slot = [key, &[Field::Slot]].concat();
+        Self {
+            verdicts: Building::verdicts(names[0], key),
+            endpoints: Building::map(names[1], &slot, &[daddr, Field::Dport]),
+        }
+    }
+
+    /// Enters a frontend's list: its verdict and its slots.
+    fn enter(&mut self, key: &[u8], list: &List<'_>, name: &str, selects: &mut BTreeSet<Select>) {
+        let verdict = match list {
+            List::Refuse => Verdict::Goto("refuse".into()),
+            List::Drop => Verdict::Drop,
+            List::Draw(endpoints, select) => {
+                selects.insert(*select);
+                let mut slot = 0_u32;
+                let mut full = key.to_vec();
+                for e in endpoints.iter() {
+                    let mut data = address_bytes(e.address.ip());
+                    data.extend_from_slice(&padded_port(e.address.port()));
+                    for _ in 0..e.weight {
+                        full.truncate(key.len());
+                        full.extend_from_slice(&slot.to_ne_bytes());
+                        self.endpoints.elements.push(&full, &data, "");
+                        slot += 1;
+                    }
+                }
+                Verdict::Goto(select.chain())
+            }
+        };
+        self.verdicts.push_verdict(key, verdict, name);
+    }
+}
+
+/// What a frontend's map entry says.
+enum List<'a> {
+    Refuse,
+    Drop,
+    Draw(EndpointList<'a>, Select),
+}
+
+impl<'a> List<'a> {
+    fn of(record: &Record<'a>, endpoints: EndpointList<'a>, node_port: bool, local: bool) -> Self {
+        if !record.any_usable() {
+            Self::Refuse
+        } else if endpoints.is_empty() {
+            Self::Drop
+        } else {
+            let hash = record.choice() == Choice::SourceHash;
+            Self::Draw(endpoints, Select { node_port, local, hash, slots: endpoints.slots() })
+        }
+    }
+}
+
+/// Key bytes of an address, network order.
+pub fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+fn padded_port(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+fn frontend_key(f: &ProgramFrontend<'_>) -> Vec<u8> {
+    let mut key = if f.kind == FrontendKind::NodePort { Vec::new() } else { address_bytes(f.address) };
+    key.extend_from_slice(&[f.protocol.number(), 0, 0, 0]);
+    key.extend_from_slice(&padded_port(f.port));
+    key
+}
+
+/// All sets of a family, in creation order, and the features that they stand for.
+pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
+    let v6 = family == Family::Ip6;
+    let Fields { daddr, saddr } = Fields::of(family);
+    let vip = [daddr, Field::L4Proto, Field::Dport];
+    let port = [Field::L4Proto, Field::Dport];
+    let context = program.context();
+
+    let mut services = Lists::new(["services", "endpoints"], &vip, daddr);
+    let mut local_services = Lists::new(["local-services", "local-endpoints"], &vip, daddr);
+    let mut node_ports = Lists::new(["node-ports", "node-port-endpoints"], &port, daddr);
+    let mut local_node_ports = Lists::new(["local-node-ports", "local-node-port-endpoints"], &port, daddr);
+    let mut masquerade = Building::set("masquerade", &vip);
+    let mut masquerade_node = Building::set("masquerade-node", &vip);
+    let mut masquerade_node_ports = Building::set("masquerade-node-ports", &port);
+    let mut masquerade_local_node_ports = Building::set("masquerade-local-node-ports", &port);
+    let mut restricted = Building::set("restricted", &vip);
+    let mut allowed = Building::ranges("allowed", &[daddr, Field::L4Proto, Field::Dport, saddr]);
+    let mut features = Features::default();
+
+    let names: HashMap<u32, &str> = program.services().filter_map(|(r, name)| Some((r.offset(), name?.name))).collect();
+    for f in program.frontends().filter(|f| f.address.is_ipv6() == v6) {
+        let record = &f.record;
+        let name = names.get(&record.offset()).copied().unwrap_or("");
+        let key = frontend_key(&f);
+        let node_port = f.kind == FrontendKind::NodePort;
+        let policy = if f.kind.is_external() { record.external_policy() } else { record.internal_policy() };
+        // ClusterIPs look at one list only; external frontends under policy Local at both, by class of source
+        let main = match (f.kind.is_external(), policy) {
+            (false, Policy::Local) => record.local(),
+            _ => record.cluster(),
+        };
+        let lists = if node_port { &mut node_ports } else { &mut services };
+        lists.enter(&key, &List::of(record, main, node_port, false), name, &mut features.selects);
+        if f.kind.is_external() && policy == Policy::Local && record.any_usable() {
+            let lists = if node_port { &mut local_node_ports } else { &mut local_services };
+            let list = List::of(record, record.local(), node_port, true);
+            lists.enter(&key, &list, name, &mut features.selects);
+        }
+        let (set, protocols) = match (f.kind, policy) {
+            (FrontendKind::ClusterIp, _) => (None, None),
+            (FrontendKind::NodePort, Policy::Cluster) => {
+                (Some(&mut masquerade_node_ports), Some(&mut features.masquerade_node_ports))
+            }
+            (FrontendKind::NodePort, Policy::Local) => {
+                (Some(&mut masquerade_local_node_ports), Some(&mut features.masquerade_local_node_ports))
+            }
+            (_, Policy::Cluster) => (Some(&mut masquerade), Some(&mut features.masquerade)),
+            (_, Policy::Local) => (Some(&mut masquerade_node), Some(&mut features.masquerade_node)),
+        };
+        if let (Some(set), Some(protocols)) = (set, protocols) {
+            set.elements.push(&key, &[], "");
+            protocols.insert(f.protocol);
+        }
+        if f.kind == FrontendKind::LoadBalancer
+            && let Some(ranges) = record.source_ranges()
+        {
+            restricted.elements.push(&key, &[], clip(name));
+            for (from, to) in merge(ranges, v6) {
+                let bound = |end: IpAddr| [key.as_slice(), &address_bytes(end)].concat();
+                allowed.elements.push(&bound(from), &bound(to), "");
+            }
+        }
+    }
+
+    let interval = |name: &'static str, field: Field, cidrs: Vec<Cidr>| {
+        let mut set = Building::ranges(name, &[field]);
+        for (from, to) in merge(cidrs, v6) {
+            set.elements.push(&address_bytes(from), &address_bytes(to), "");
+        }
+        set
+    };
+    let pods = interval("pods", saddr, context.cluster_cidrs().collect());
+    // a zero prefix stands for every address of the host
+    let node_port_cidrs: Vec<Cidr> = context.node_port_cidrs().filter(|c| c.address.is_ipv6() == v6).collect();
+    let everywhere = node_port_cidrs.iter().any(|c| c.prefix == 0);
+    let node_port_addresses = interval("node-port-addresses", daddr, if everywhere { vec![] } else { node_port_cidrs });
+    let service_cidrs = interval("service-cidrs", daddr, context.service_cidrs().collect());
+
+    let mut cluster_ips = Building::set("cluster-ips", &[daddr]);
+    for ip in program.cluster_ips().filter(|ip| ip.is_ipv6() == v6) {
+        cluster_ips.elements.push(&address_bytes(ip), &[], "");
+    }
+    let mut hairpin = Building::set("hairpin", &[saddr, daddr]);
+    for address in endpoint_addresses(program, v6) {
+        hairpin.elements.push(&address_bytes(address).repeat(2), &[], "");
+    }
+    let mut about = Building::set("program", &[Field::Mark]);
+    about.elements.push(&1_u32.to_ne_bytes(), &[], clip(info));
+
+    features.cluster_ips = !cluster_ips.elements.is_empty();
+    features.node_ports = !node_ports.verdicts.elements.is_empty();
+    features.local_services = !local_services.verdicts.elements.is_empty();
+    features.local_node_ports = !local_node_ports.verdicts.elements.is_empty();
+    features.restricted = !restricted.elements.is_empty();
+    features.hairpin = !hairpin.elements.is_empty();
+    features.pods = !pods.elements.is_empty();
+    features.node_port_addresses = !node_port_addresses.elements.is_empty();
+    features.service_cidrs = !service_cidrs.elements.is_empty();
+    features.masquerade_all = context.masquerade_all();
+    features.localhost_node_ports = context.localhost_node_ports() && !v6;
+    let sets = [
+        about,
+        pods,
+        node_port_addresses,
+        service_cidrs,
+        cluster_ips,
+        restricted,
+        allowed,
+        hairpin,
+        masquerade,
+        masquerade_node,
+        masquerade_node_ports,
+        masquerade_local_node_ports,
+        services.endpoints,
+        local_services.endpoints,
+        node_ports.endpoints,
+        local_node_ports.endpoints,
+        services.verdicts,
+        local_services.verdicts,
+        node_ports.verdicts,
+        local_node_ports.verdicts,
+    ];
+    Filled { sets: sets.into_iter().map(Building::finish).collect(), features }
+}
+
+/// Distinct addresses of all endpoints of a family.
+fn endpoint_addresses(program: &Program<'_>, v6: bool) -> BTreeSet<IpAddr> {
+    program.records().filter(|r| r.is_v6() == v6).flat_map(|r| r.endpoints().iter().map(|e| e.address.ip())).collect()
+}

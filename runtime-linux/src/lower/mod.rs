@@ -1,0 +1,143 @@
+//! A program as nf_tables objects: the one place where the two meet.
+//!
+//! Chains, rules and sets do not grow with services or endpoints; a chain `select-N` exists for each number N of slots
+//! that some list has. All else is elements:
+//!
+//! ```text
+//! prerouting, output ── daddr . proto . dport ──▶ services ── goto ──▶ select-N ── … . random mod N ──▶ endpoints ──▶ dnat
+//!                    └─ local address: proto . dport ──▶ node-ports ─▶ select-node-port-N
+//! postrouting ── translated? original destination ──▶ masquerade, masquerade-node, cluster-ips ──▶ masquerade
+//! ```
+//!
+//! What decides about masquerading is read from conntrack's original tuple, so no packet mark is used. A packet that a
+//! `select-N` chain cannot translate (its two look-ups straddled an update) is counted and dropped there: it never leaves
+//! with a service's address, and the client's next try finds the new endpoints.
+
+mod elements;
+mod ranges;
+mod rules;
+
+use crate::nft::model::{Family, Ruleset, Table};
+use natlet_core::{Program, Protocol};
+use std::collections::BTreeSet;
+
+/// Name of natlet's table in either family.
+pub const TABLE: &str = "natlet";
+
+/// The seed of `jhash` in source-hash choice, the same on every node so that all choose alike.
+pub const HASH_SEED: u32 = 0x6e61_746c;
+
+/// The ruleset of a program. `info` is what the kernel keeps with it for `natlet status`, at most 120 bytes.
+///
+/// A family without frontends and service CIDRs has no table; a program without any has an empty IPv4 one, which
+/// carries `info`.
+pub fn lower(program: &Program<'_>, info: &str) -> Ruleset {
+    let mut tables = Vec::new();
+    for family in [Family::Ip, Family::Ip6] {
+        let v6 = family == Family::Ip6;
+        let used = program.frontends().any(|f| f.address.is_ipv6() == v6)
+            || program.context().service_cidrs().any(|c| c.address.is_ipv6() == v6);
+        if used {
+            tables.push(lower_family(program, family, info));
+        }
+    }
+    if tables.is_empty() {
+        tables.push(lower_family(program, Family::Ip, info));
+    }
+    Ruleset { tables }
+}
+
+fn lower_family(program: &Program<'_>, family: Family, info: &str) -> Table {
+    let mut filled = elements::fill(program, family, info);
+    let (chains, base_chains) = rules::chains(family, &filled.features);
+    filled.sets.retain(|s| filled.features.keeps(&s.name));
+    Table {
+        family,
+        name: TABLE.into(),
+        comment: "Kubernetes service network by natlet; changed by natlet only".into(),
+        sets: filled.sets,
+        chains,
+        base_chains,
+    }
+}
+
+/// What a family's table needs rules for.
+#[derive(Clone, Debug, Default)]
+struct Features {
+    /// Numbers of slots, by the map that they are drawn from and the way of drawing.
+    selects: BTreeSet<Select>,
+    /// Some list or service cannot be reached: chain `refuse` is used.
+    cluster_ips: bool,
+    node_ports: bool,
+    local_services: bool,
+    local_node_ports: bool,
+    /// Protocols of the frontends in each masquerade set.
+    masquerade: BTreeSet<Protocol>,
+    masquerade_node: BTreeSet<Protocol>,
+    masquerade_node_ports: BTreeSet<Protocol>,
+    masquerade_local_node_ports: BTreeSet<Protocol>,
+    restricted: bool,
+    hairpin: bool,
+    pods: bool,
+    node_port_addresses: bool,
+    service_cidrs: bool,
+    masquerade_all: bool,
+    localhost_node_ports: bool,
+}
+
+impl Features {
+    /// Whether a set is referred to; one that is not is left out.
+    fn keeps(&self, set: &str) -> bool {
+        let from = |map: &str| self.selects.iter().any(|s| s.map() == map);
+        match set {
+            "local-services" => self.local_services,
+            "node-ports" => self.node_ports,
+            "local-node-ports" => self.local_node_ports,
+            "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
+            "masquerade" => !self.masquerade.is_empty(),
+            "masquerade-node" => !self.masquerade_node.is_empty(),
+            "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),
+            "masquerade-local-node-ports" => !self.masquerade_local_node_ports.is_empty(),
+            "restricted" | "allowed" => self.restricted,
+            "hairpin" => self.hairpin,
+            "pods" => self.pods,
+            "node-port-addresses" => self.node_port_addresses,
+            "service-cidrs" => self.service_cidrs,
+            "cluster-ips" => self.cluster_ips,
+            _ => true,
+        }
+    }
+}
+
+/// A chain that draws an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Select {
+    /// The frontend is a NodePort: the key has no address.
+    node_port: bool,
+    /// From the Local list.
+    local: bool,
+    /// By a hash of the source instead of at random.
+    hash: bool,
+    /// Slots to draw from.
+    slots: u32,
+}
+
+impl Select {
+    /// The map that the endpoint is read from.
+    const fn map(self) -> &'static str {
+        match (self.node_port, self.local) {
+            (false, false) => "endpoints",
+            (false, true) => "local-endpoints",
+            (true, false) => "node-port-endpoints",
+            (true, true) => "local-node-port-endpoints",
+        }
+    }
+
+    /// The chain's name, `select-N` in the plainest case.
+    fn chain(self) -> String {
+        let local = if self.local { "local-" } else { "" };
+        let node_port = if self.node_port { "node-port-" } else { "" };
+        let hash = if self.hash { "hash-" } else { "" };
+        format!("select-{local}{node_port}{hash}{}", self.slots)
+    }
+}

@@ -1,0 +1,298 @@
+//! A family's chains and rules, which are the same for every program that needs the same features.
+
+use super::elements::Fields;
+use super::{Features, HASH_SEED, Select};
+use crate::nft::model::{BaseChain, Chain, ChainType, Expression as E, Family, Field, Hook, Register, Rule, Verdict};
+use natlet_core::Protocol;
+use std::collections::BTreeSet;
+
+/// Order of the source-range filter: before any DNAT.
+const BEFORE_DSTNAT: i32 = -110;
+const DSTNAT: i32 = -100;
+const SRCNAT: i32 = 100;
+
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+const CT_DST_IP: u32 = 20;
+const CT_DST_IP6: u32 = 22;
+/// `NF_CT_STATE_BIT(IP_CT_NEW)`, as nft's `ct state new`.
+const STATE_NEW: u32 = 8;
+/// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
+const STATUS_DNAT: u32 = 0x20;
+/// `RTN_LOCAL` (linux/rtnetlink.h).
+const RTN_LOCAL: u32 = 2;
+
+/// All chains of a family: those without a hook first.
+pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
+    let build = Build { family, features };
+    let mut chains = vec![Chain { name: "refuse".into(), rules: vec![rule(vec![E::Reject])] }];
+    if features.has_masquerade_node() {
+        chains.push(build.masquerade_node());
+    }
+    chains.extend(features.selects.iter().map(|&s| build.select(s)));
+    let mut base = Vec::new();
+    let mut add = |name: &str, kind, hook, priority, rules| {
+        base.push(BaseChain { chain: Chain { name: name.into(), rules }, kind, hook, priority });
+    };
+    if features.restricted {
+        add("filter-prerouting", ChainType::Filter, Hook::Prerouting, BEFORE_DSTNAT, build.source_ranges());
+        add("filter-output", ChainType::Filter, Hook::Output, BEFORE_DSTNAT, build.source_ranges());
+    }
+    add("prerouting", ChainType::Nat, Hook::Prerouting, DSTNAT, build.translate(Hook::Prerouting));
+    add("output", ChainType::Nat, Hook::Output, DSTNAT, build.translate(Hook::Output));
+    add("postrouting", ChainType::Nat, Hook::Postrouting, SRCNAT, build.postrouting());
+    (chains, base)
+}
+
+impl Features {
+    fn has_masquerade_node(&self) -> bool {
+        !self.masquerade_node.is_empty() || !self.masquerade_local_node_ports.is_empty()
+    }
+}
+
+struct Build<'a> {
+    family: Family,
+    features: &'a Features,
+}
+
+/// Words of an address, and so where the next field of a key lies.
+const fn words(family: Family) -> u32 {
+    match family {
+        Family::Ip => 1,
+        Family::Ip6 => 4,
+    }
+}
+
+fn rule(expressions: Vec<E>) -> Rule {
+    Rule { expressions, comment: String::new() }
+}
+
+fn commented(expressions: Vec<E>, comment: &str) -> Rule {
+    Rule { expressions, comment: comment.into() }
+}
+
+const FIRST: Register = Register::word(0);
+
+fn load_l4proto(word: u32) -> E {
+    E::Meta { dreg: Register::word(word), key: META_L4PROTO }
+}
+
+fn load_dport(word: u32) -> E {
+    E::Payload { dreg: Register::word(word), base: 2, offset: 2, len: 2 }
+}
+
+fn in_set(set: &str) -> E {
+    E::Lookup { set: set.into(), sreg: FIRST, dreg: None, inverted: false }
+}
+
+fn not_in_set(set: &str) -> E {
+    E::Lookup { set: set.into(), sreg: FIRST, dreg: None, inverted: true }
+}
+
+fn verdict_map(set: &str) -> E {
+    E::Lookup { set: set.into(), sreg: FIRST, dreg: Some(Register(0)), inverted: false }
+}
+
+impl Build<'_> {
+    fn load(&self, field: Field, word: u32) -> E {
+        let (offset, len) = match field {
+            Field::Ip4Saddr => (12, 4),
+            Field::Ip4Daddr => (16, 4),
+            Field::Ip6Saddr => (8, 16),
+            _ => (24, 16),
+        };
+        E::Payload { dreg: Register::word(word), base: 1, offset, len }
+    }
+
+    fn load_saddr(&self, word: u32) -> E {
+        self.load(Fields::of(self.family).saddr, word)
+    }
+
+    fn load_daddr(&self, word: u32) -> E {
+        self.load(Fields::of(self.family).daddr, word)
+    }
+
+    /// `ip daddr . meta l4proto . th dport`.
+    fn vip_key(&self) -> Vec<E> {
+        let next = words(self.family);
+        vec![self.load_daddr(0), load_l4proto(next), load_dport(next + 1)]
+    }
+
+    /// `ct original ip daddr`.
+    fn load_original_daddr(&self) -> E {
+        let key = if self.family == Family::Ip { CT_DST_IP } else { CT_DST_IP6 };
+        E::Ct { dreg: FIRST, key, direction: Some(0) }
+    }
+
+    /// `ip saddr != @pods`, where pods are known.
+    fn not_a_pod(&self) -> Vec<E> {
+        if self.features.pods { vec![self.load_saddr(0), not_in_set("pods")] } else { Vec::new() }
+    }
+
+    /// The chain that draws an endpoint. What it cannot translate it drops: the guard.
+    fn select(&self, select: Select) -> Chain {
+        let next = if select.node_port { 0 } else { words(self.family) };
+        let slot = next + 2;
+        let mut draw = if select.node_port { vec![load_l4proto(0), load_dport(1)] } else { self.vip_key() };
+        let dreg = Register::word(slot);
+        if select.hash {
+            // the source lies behind the slot's word while it is hashed; IPv6 sources start on a 16-byte boundary
+            let word = if self.family == Family::Ip { slot + 1 } else { 12 };
+            let sreg = Register::word(word);
+            let len = words(self.family) * 4;
+            draw.push(self.load_saddr(word));
+            draw.push(E::Jhash { sreg, dreg, len, modulus: select.slots, seed: HASH_SEED });
+        } else {
+            draw.push(E::Random { dreg, modulus: select.slots });
+        }
+        draw.push(E::Lookup { set: select.map().into(), sreg: FIRST, dreg: Some(FIRST), inverted: false });
+        draw.push(E::Dnat { family: self.family, address: FIRST, port: Register::word(words(self.family)) });
+        let guard = vec![E::Counter, E::Verdict(Verdict::Drop)];
+        Chain {
+            name: select.chain(),
+            rules: vec![rule(draw), commented(guard, "guard: drawn while endpoints changed")],
+        }
+    }
+
+    /// kube-proxy drops sources outside `loadBalancerSourceRanges` before any DNAT.
+    fn source_ranges(&self) -> Vec<Rule> {
+        let state = vec![
+            E::Ct { dreg: FIRST, key: CT_STATE, direction: None },
+            E::Bitwise { sreg: FIRST, dreg: FIRST, mask: STATE_NEW.to_ne_bytes().into(), xor: vec![0; 4] },
+            E::Cmp { sreg: FIRST, equal: false, data: vec![0; 4] },
+        ];
+        let source = self.load_saddr(words(self.family) + 2);
+        let not_allowed = [self.vip_key(), vec![source, not_in_set("allowed")]].concat();
+        let restricted = [self.vip_key(), vec![in_set("restricted")]].concat();
+        let drop = vec![E::Counter, E::Verdict(Verdict::Drop)];
+        vec![commented([state, restricted, not_allowed, drop].concat(), "source ranges")]
+    }
+
+    /// The DNAT chains. Only traffic that arrives can be from outside: a locally generated packet under external policy
+    /// Local uses the Cluster list.
+    fn translate(&self, hook: Hook) -> Vec<Rule> {
+        let arriving = hook == Hook::Prerouting;
+        let f = self.features;
+        let mut rules = Vec::new();
+        if f.local_services && arriving {
+            let look_up = [self.vip_key(), vec![verdict_map("local-services")]].concat();
+            rules.push(rule([self.not_a_pod(), look_up].concat()));
+        }
+        rules.push(rule([self.vip_key(), vec![verdict_map("services")]].concat()));
+        let port_key = || vec![load_l4proto(0), load_dport(1)];
+        if f.local_node_ports && arriving {
+            let look_up = [port_key(), vec![verdict_map("local-node-ports")]].concat();
+            rules.push(rule([self.node_port_address(), self.not_a_pod(), look_up].concat()));
+        }
+        if f.node_ports {
+            let look_up = [port_key(), vec![verdict_map("node-ports")]].concat();
+            rules.push(rule([self.node_port_address(), look_up].concat()));
+        }
+        if f.cluster_ips {
+            let refuse = E::Verdict(Verdict::Goto("refuse".into()));
+            let expressions = vec![self.load_daddr(0), in_set("cluster-ips"), refuse];
+            rules.push(commented(expressions, "other ports of ClusterIPs"));
+        }
+        if f.service_cidrs {
+            let drop = E::Verdict(Verdict::Drop);
+            let expressions = vec![self.load_daddr(0), in_set("service-cidrs"), E::Counter, drop];
+            rules.push(commented(expressions, "unallocated service addresses"));
+        }
+        rules
+    }
+
+    /// `fib daddr type local`, less loopback unless it is asked for, within the NodePort addresses.
+    fn node_port_address(&self) -> Vec<E> {
+        let mut expressions = vec![
+            E::FibType { dreg: FIRST, source: false },
+            E::Cmp { sreg: FIRST, equal: true, data: RTN_LOCAL.to_ne_bytes().into() },
+        ];
+        match self.family {
+            Family::Ip if self.features.localhost_node_ports => {}
+            Family::Ip => expressions.extend([
+                E::Payload { dreg: FIRST, base: 1, offset: 16, len: 1 },
+                E::Cmp { sreg: FIRST, equal: false, data: vec![127] },
+            ]),
+            Family::Ip6 => expressions.extend([
+                self.load_daddr(0),
+                E::Cmp { sreg: FIRST, equal: false, data: std::net::Ipv6Addr::LOCALHOST.octets().into() },
+            ]),
+        }
+        if self.features.node_port_addresses {
+            expressions.extend([self.load_daddr(0), in_set("node-port-addresses")]);
+        }
+        expressions
+    }
+
+    /// Masquerading, decided on what the connection was for before it was translated.
+    fn postrouting(&self) -> Vec<Rule> {
+        let f = self.features;
+        let translated = vec![
+            E::Ct { dreg: FIRST, key: CT_STATUS, direction: None },
+            E::Bitwise { sreg: FIRST, dreg: FIRST, mask: STATUS_DNAT.to_ne_bytes().into(), xor: vec![0; 4] },
+            E::Cmp { sreg: FIRST, equal: true, data: vec![0; 4] },
+            E::Verdict(Verdict::Return),
+        ];
+        let mut rules = vec![commented(translated, "not translated")];
+        if f.hairpin {
+            let next = words(self.family);
+            let pair = vec![self.load_saddr(0), self.load_daddr(next), in_set("hairpin"), E::Masquerade];
+            rules.push(commented(pair, "an endpoint that reaches itself"));
+        }
+        let to_node_chain = E::Verdict(Verdict::Goto("masquerade-node".into()));
+        rules.extend(self.by_original_vip(&f.masquerade, "masquerade", &E::Masquerade));
+        rules.extend(self.by_original_vip(&f.masquerade_node, "masquerade-node", &to_node_chain));
+        if f.cluster_ips {
+            let cluster_ip = vec![self.load_original_daddr(), in_set("cluster-ips")];
+            if f.masquerade_all {
+                rules.push(rule([cluster_ip.clone(), vec![E::Masquerade]].concat()));
+            } else if f.pods {
+                let masquerade = [self.not_a_pod(), cluster_ip.clone(), vec![E::Masquerade]].concat();
+                rules.push(commented(masquerade, "ClusterIP traffic of no pod"));
+            }
+            rules.push(rule([cluster_ip, vec![E::Verdict(Verdict::Return)]].concat()));
+        }
+        rules.extend(by_original_port(&f.masquerade_node_ports, "masquerade-node-ports", &E::Masquerade));
+        rules.extend(by_original_port(&f.masquerade_local_node_ports, "masquerade-local-node-ports", &to_node_chain));
+        rules
+    }
+
+    /// A rule per protocol on the original destination. nft 1.0.6 reloads `ct original proto-dst` inside a concatenation
+    /// only where the rule has matched the protocol before.
+    fn by_original_vip(&self, protocols: &BTreeSet<Protocol>, set: &str, then: &E) -> Vec<Rule> {
+        let next = words(self.family);
+        let key = [
+            self.load_original_daddr(),
+            load_l4proto(next),
+            E::Ct { dreg: Register::word(next + 1), key: CT_PROTO_DST, direction: Some(0) },
+        ];
+        per_protocol(protocols, &key, set, then)
+    }
+
+    /// The node's own traffic to an external address under policy Local.
+    fn masquerade_node(&self) -> Chain {
+        let local = vec![
+            E::FibType { dreg: FIRST, source: true },
+            E::Cmp { sreg: FIRST, equal: true, data: RTN_LOCAL.to_ne_bytes().into() },
+            E::Masquerade,
+        ];
+        Chain { name: "masquerade-node".into(), rules: vec![rule([self.not_a_pod(), local].concat())] }
+    }
+}
+
+fn by_original_port(protocols: &BTreeSet<Protocol>, set: &str, then: &E) -> Vec<Rule> {
+    let key = [load_l4proto(0), E::Ct { dreg: Register::word(1), key: CT_PROTO_DST, direction: Some(0) }];
+    per_protocol(protocols, &key, set, then)
+}
+
+fn per_protocol(protocols: &BTreeSet<Protocol>, key: &[E], set: &str, then: &E) -> Vec<Rule> {
+    protocols
+        .iter()
+        .map(|protocol| {
+            let of_protocol = [load_l4proto(0), E::Cmp { sreg: FIRST, equal: true, data: vec![protocol.number()] }];
+            rule([&of_protocol, key, &[in_set(set), then.clone()]].concat())
+        })
+        .collect()
+}
