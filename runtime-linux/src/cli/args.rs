@@ -1,0 +1,204 @@
+//! Arguments of every command.
+
+use crate::source::{NodeFlags, parse_cidr};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use natlet_core::{Cidr, Protocol};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Kubernetes service network for edge nodes, from one small program.
+#[derive(Debug, Parser)]
+#[command(name = "natlet", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Try a service table in a private namespace: real kernel, real connections, the host untouched, no root needed
+    #[command(after_help = "Example:\n  natlet try runtime-linux/examples/workshop")]
+    Try(TryArgs),
+    /// Compile a service table to a program
+    #[command(after_help = "Example:\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet compile - -o services.natp")]
+    Compile(CompileArgs),
+    /// Show the services of a table, as `kubectl get svc -o wide` does
+    #[command(after_help = "Examples:\n  natlet show services.toml\n  iptables-save | natlet show - -o json")]
+    Show(ShowArgs),
+    /// Say what happens to a packet, and why; needs no root and no kernel
+    #[command(after_help = "Example:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop")]
+    Trace(TraceArgs),
+    /// Put a service table in force in the kernel, atomically; needs CAP_NET_ADMIN
+    #[command(after_help = "Example:\n  natlet load --cluster-cidr 10.244.0.0/16 services.yaml")]
+    Load(LoadArgs),
+    /// Remove natlet's tables from the kernel, and nothing else
+    Unload,
+    /// Say what is in force in the kernel, since when, with which content id
+    Status(StatusArgs),
+    /// Write a service table in a form that other tools read
+    #[command(after_help = "Example:\n  natlet export --format iptables-save services.yaml | iptables-restore --test")]
+    Export(ExportArgs),
+}
+
+/// The input files and what is known about the node.
+#[derive(Debug, Args)]
+pub struct Input {
+    /// Kubernetes manifests, services.toml, iptables-save listings or a compiled program; `-` is standard input, a
+    /// directory all files in it
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub node: Node,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "The node")]
+pub struct Node {
+    /// Name of this node: which endpoints are local
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// An address of this node (repeat; the first is the primary one)
+    #[arg(long = "node-ip", value_name = "IP")]
+    pub node_ips: Vec<IpAddr>,
+    /// Where pods are (repeat)
+    #[arg(long = "cluster-cidr", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]
+    pub cluster_cidrs: Vec<Cidr>,
+    /// Where ClusterIPs are allocated (repeat)
+    #[arg(long = "service-cidr", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]
+    pub service_cidrs: Vec<Cidr>,
+    /// Addresses that take NodePort traffic (repeat; none: all of the node's but loopback)
+    #[arg(long = "node-port-address", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]
+    pub node_port_addresses: Vec<Cidr>,
+    /// Masquerade all traffic to ClusterIPs
+    #[arg(long)]
+    pub masquerade_all: bool,
+    /// NodePorts answer on 127.0.0.0/8 too
+    #[arg(long)]
+    pub localhost_node_ports: bool,
+}
+
+impl Node {
+    /// As sources take them.
+    pub fn flags(&self) -> NodeFlags {
+        NodeFlags {
+            node_name: self.node_name.clone(),
+            node_ips: self.node_ips.clone(),
+            cluster_cidrs: self.cluster_cidrs.clone(),
+            service_cidrs: self.service_cidrs.clone(),
+            node_port_cidrs: self.node_port_addresses.clone(),
+            masquerade_all: self.masquerade_all,
+            localhost_node_ports: self.localhost_node_ports,
+        }
+    }
+}
+
+/// How a command prints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For people, with everything
+    Wide,
+    /// For programs
+    Json,
+    /// For programs that people read too
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub struct TryArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// Connections to each frontend
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections: u32,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct CompileArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// Where the program goes; `-` is standard output
+    #[arg(short, long, value_name = "P.natp")]
+    pub output: PathBuf,
+    /// Leave the names out, for firmware
+    #[arg(long)]
+    pub strip_names: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Source of the packet, IP or IP:PORT
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source)]
+    pub from: IpAddr,
+    /// Destination of the packet
+    #[arg(long, value_name = "IP:PORT")]
+    pub to: SocketAddr,
+    /// Transport protocol
+    #[arg(long, default_value = "tcp", value_parser = parse_protocol)]
+    pub proto: Protocol,
+    #[command(flatten)]
+    pub input: Input,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    #[command(flatten)]
+    pub input: Input,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// What to write
+    #[arg(long, value_enum)]
+    pub format: Format,
+    #[command(flatten)]
+    pub input: Input,
+    /// The IPv6 part, for formats that hold one family
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
+}
+
+/// Forms that a table can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// kube-proxy's KUBE-* chains, for iptables-restore
+    IptablesSave,
+}
+
+fn parse_protocol(text: &str) -> Result<Protocol, String> {
+    Protocol::ALL
+        .into_iter()
+        .find(|p| p.name().eq_ignore_ascii_case(text))
+        .ok_or_else(|| "natlet knows tcp, udp and sctp".into())
+}
+
+fn parse_source(text: &str) -> Result<IpAddr, String> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse()
+        .or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()))
+        .map_err(|_| "give an address such as 192.0.2.7, 192.0.2.7:40000, 2001:db8::7 or [2001:db8::7]:40000".into())
+}

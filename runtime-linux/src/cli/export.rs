@@ -1,0 +1,13 @@
+//! `natlet export`: a table for other tools.
+
+use super::args::{ExportArgs, Format};
+use super::failure::{Failure, print};
+use super::input;
+use crate::export::iptables;
+
+pub fn run(args: &ExportArgs) -> Result<(), Failure> {
+    let image = input::read(&args.input)?;
+    match args.format {
+        Format::IptablesSave => print(&iptables::export(&image.program(), args.ipv6)),
+    }
+}

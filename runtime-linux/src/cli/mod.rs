@@ -1,0 +1,35 @@
+//! The `natlet` command: arguments in, text or JSON out, exit status 0 done, 1 failed, 2 bad usage or input.
+
+mod args;
+mod compile;
+mod export;
+mod failure;
+mod input;
+mod kernel;
+mod show;
+mod trace;
+mod try_;
+
+use args::{Cli, Command};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Runs the command that the process's arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Try(args) => try_::run(&args),
+        Command::Compile(args) => compile::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Trace(args) => trace::run(&args),
+        Command::Load(args) => kernel::load(&args),
+        Command::Unload => kernel::unload(),
+        Command::Status(args) => kernel::status(&args),
+        Command::Export(args) => export::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

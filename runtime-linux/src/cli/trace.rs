@@ -1,0 +1,172 @@
+//! `natlet trace`: what happens to a packet and why, from the program alone.
+
+use super::args::{Output, TraceArgs};
+use super::failure::{Failure, print};
+use super::input;
+use natlet_core::{
+    Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Reason, Verdict,
+};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// The answer for programs; DESIGN's contract.
+#[derive(Debug, Serialize)]
+struct Answer {
+    verdict: &'static str,
+    service: Option<String>,
+    frontend: Option<&'static str>,
+    endpoints: Vec<AnswerEndpoint>,
+    reason: String,
+}
+
+#[derive(Debug, Serialize)]
+struct AnswerEndpoint {
+    endpoint: String,
+    probability: f64,
+    masquerade: bool,
+}
+
+pub fn run(args: &TraceArgs) -> Result<(), Failure> {
+    if args.from.is_ipv6() != args.to.is_ipv6() {
+        return Err(Failure::input("--from and --to are of different families; a packet has one"));
+    }
+    let image = input::read(&args.input)?;
+    let program = image.program();
+    let (packet, assumed) = packet(&program, args);
+    let decision = program.decide(&packet);
+    let answer = answer(&program, &packet, &decision, assumed);
+    match args.output {
+        Output::Json => {
+            let json = serde_json::to_string(&answer).map_err(|e| Failure::operation("writing JSON", e))?;
+            print(&format!("{json}\n"))
+        }
+        Output::Yaml => {
+            // JSON is YAML
+            let json = serde_json::to_string_pretty(&answer).map_err(|e| Failure::operation("writing YAML", e))?;
+            print(&format!("{json}\n"))
+        }
+        Output::Table | Output::Wide => print(&explain(&program, &packet, &decision, &answer, assumed)),
+    }
+}
+
+/// The packet, and whether its destination was taken for an address of the node for want of knowledge.
+fn packet(program: &Program<'_>, args: &TraceArgs) -> (Packet, bool) {
+    let packet = program.packet(args.from, args.to.ip(), args.proto, args.to.port());
+    let known = program.context().addresses().any(|a| a.is_ipv6() == args.to.is_ipv6());
+    let taken = program.find(packet.destination, packet.protocol, packet.port).is_some()
+        || program.is_cluster_ip(packet.destination);
+    let assumed = !known
+        && !taken
+        && !packet.to_node
+        && program.find_node_port(packet.destination, packet.protocol, packet.port).is_some();
+    (Packet { to_node: packet.to_node || assumed, ..packet }, assumed)
+}
+
+fn service_name(program: &Program<'_>, frontend: &ProgramFrontend<'_>) -> String {
+    program
+        .name_of(&frontend.record)
+        .map_or_else(|| format!("service-{}", frontend.record.offset()), |name| name.name.into())
+}
+
+fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, assumed: bool) -> Answer {
+    let mut endpoints: Vec<AnswerEndpoint> = Vec::new();
+    if let Some(list) = decision.endpoints {
+        let slots = f64::from(list.slots());
+        let share = |e: &natlet_core::RecordEndpoint| AnswerEndpoint {
+            endpoint: e.address.to_string(),
+            probability: f64::from(e.weight) / slots,
+            masquerade: decision.masquerades(e),
+        };
+        endpoints = list.iter().map(|e| share(&e)).collect();
+        endpoints.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+    }
+    Answer {
+        verdict: decision.verdict.name(),
+        service: decision.frontend.map(|f| service_name(program, &f)),
+        frontend: decision.frontend.map(|f| f.kind.name()),
+        endpoints,
+        reason: reason(packet, decision, assumed),
+    }
+}
+
+/// The whole reason in one line.
+fn reason(packet: &Packet, decision: &Decision<'_>, assumed: bool) -> String {
+    let mut text = decision.reason.to_string();
+    if let Some(f) = decision.frontend {
+        let _ = write!(text, "; {} traffic from {}", f.kind, source(decision.class));
+    }
+    if let Some(list) = decision.list {
+        let _ = write!(text, "; {}", why_list(decision, list));
+    }
+    if decision.verdict == Verdict::Dnat {
+        let _ = write!(text, "; {}", decision.masquerade);
+    }
+    if assumed {
+        let _ = write!(text, "; {} is taken for an address of this node, as no --node-ip is given", packet.destination);
+    }
+    text
+}
+
+const fn source(class: Class) -> &'static str {
+    match class {
+        Class::Pod => "a pod",
+        Class::Node => "this node",
+        Class::Outside => "outside",
+    }
+}
+
+fn why_list(decision: &Decision<'_>, list: ListKind) -> &'static str {
+    let external = decision.frontend.is_some_and(|f| f.kind.is_external());
+    let local_policy = decision.frontend.is_some_and(|f| f.record.external_policy() == Policy::Local);
+    match (list, external && local_policy) {
+        (ListKind::Local, true) => "Local list: externalTrafficPolicy is Local",
+        (ListKind::Local, false) => "Local list: internalTrafficPolicy is Local",
+        (ListKind::Cluster, true) => "Cluster list: pods and the node itself are not bound by externalTrafficPolicy Local",
+        (ListKind::Cluster, false) => "Cluster list: the traffic policy is Cluster",
+    }
+}
+
+/// Step by step, for people.
+fn explain(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, answer: &Answer, assumed: bool) -> String {
+    let mut out = String::new();
+    let destination = std::net::SocketAddr::new(packet.destination, packet.port);
+    let _ = writeln!(out, "{} {} -> {destination}", packet.protocol, packet.source);
+    let class = match decision.class {
+        Class::Pod => "a pod: the source is in a cluster CIDR",
+        Class::Node => "this node: the source is one of its addresses",
+        Class::Outside if program.context().cluster_cidrs().next().is_none() => {
+            "outside: not an address of this node, and no --cluster-cidr tells pods apart"
+        }
+        Class::Outside => "outside: neither a pod nor this node",
+    };
+    let _ = writeln!(out, "  source    {class}");
+    if let Some(f) = &decision.frontend {
+        let kind = match f.kind {
+            FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::NodePort => "NodePort",
+            FrontendKind::LoadBalancer => "load-balancer IP",
+            FrontendKind::ExternalIp => "external IP",
+        };
+        let assumed = if assumed { " (taking the address for this node's: no --node-ip is given)" } else { "" };
+        let _ = writeln!(out, "  frontend  {kind} of {}{assumed}", service_name(program, f));
+        if let Some(name) = program.name_of(&f.record).filter(|n| !n.hosts.is_empty()) {
+            let _ = writeln!(out, "  hosts     {} (Ingress)", name.hosts);
+        }
+    }
+    if let Some(list) = decision.list {
+        let _ = writeln!(out, "  list      {}", why_list(decision, list));
+    }
+    let verdict = match decision.verdict {
+        Verdict::Dnat => "dnat".to_owned(),
+        other => format!("{other}: {}", decision.reason),
+    };
+    let _ = writeln!(out, "  verdict   {verdict}");
+    if decision.reason == Reason::Frontend {
+        let _ = writeln!(out, "  source address: {}", decision.masquerade);
+    }
+    for e in &answer.endpoints {
+        let hairpin = if e.masquerade && !decision.masquerade.is_yes() { " (masqueraded: it reaches itself)" } else { "" };
+        let _ = writeln!(out, "    {:5.1} %  {}{hairpin}", e.probability * 100.0, e.endpoint);
+    }
+    out
+}

@@ -1,0 +1,44 @@
+//! A program in memory of its own: compiled from a table, or read from a file.
+
+use natlet_core::{CompileError, Program, ProgramError, ServiceTable, compile, max_len, scratch_len};
+
+/// Checked bytes of a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image(Vec<u8>);
+
+impl Image {
+    /// Compiles a table.
+    ///
+    /// # Errors
+    /// The compiler's; services and frontends are named by their index in the table.
+    pub fn compile(table: &ServiceTable<'_>) -> Result<Self, CompileError> {
+        let mut scratch = vec![0; scratch_len(table)];
+        let mut out = vec![0; max_len(table)];
+        let len = compile(table, &mut scratch, &mut out)?;
+        out.truncate(len);
+        out.shrink_to_fit();
+        Ok(Self(out))
+    }
+
+    /// Takes the bytes of a compiled program.
+    ///
+    /// # Errors
+    /// Says why they are none.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ProgramError> {
+        Program::new_checked(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The program.
+    ///
+    /// # Panics
+    /// Never: the bytes were checked, or come from the compiler.
+    pub fn program(&self) -> Program<'_> {
+        Program::new_checked(&self.0).expect("the compiler's output and checked bytes are programs")
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
