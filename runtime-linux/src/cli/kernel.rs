@@ -1,0 +1,97 @@
+//! `natlet load`, `unload` and `status`.
+
+use super::args::{LoadArgs, Output, StatusArgs};
+use super::failure::{Failure, print, remark};
+use super::input;
+use crate::kernel::{self, Status};
+use crate::netlink::Netlink;
+use natlet_core::Program;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub fn load(args: &LoadArgs) -> Result<(), Failure> {
+    let image = input::read(&args.input)?;
+    let program = image.program();
+    warn(&program);
+    let failed = |e| Failure::operation("loading into the kernel", e);
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let outcome = kernel::load(&mut netlink, &program).map_err(failed)?;
+    print(&format!("{outcome}; content id {}\n", program.content_id()))
+}
+
+/// Says what the table asks for and the kernel's rules do not do.
+pub fn warn(program: &Program<'_>) {
+    for (record, name) in program.services() {
+        if record.affinity_timeout().is_some() {
+            let name = name.map_or("a service", |n| n.name);
+            remark(&format!("warning: {name}: session affinity is not yet enforced in the kernel"));
+        }
+    }
+}
+
+pub fn unload() -> Result<(), Failure> {
+    let failed = |e| Failure::operation("unloading from the kernel", e);
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let removed = kernel::unload(&mut netlink).map_err(failed)?;
+    print(if removed { "unloaded\n" } else { "nothing was loaded\n" })
+}
+
+pub fn status(args: &StatusArgs) -> Result<(), Failure> {
+    let failed = |e| Failure::operation("reading the kernel's tables", e);
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let status = kernel::status(&mut netlink).map_err(failed)?;
+    match args.output {
+        Output::Table | Output::Wide => print(&text(status.as_ref())),
+        Output::Json | Output::Yaml => {
+            let json = serde_json::to_string_pretty(&document(status.as_ref()));
+            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))
+        }
+    }
+}
+
+fn unix(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn text(status: Option<&Status>) -> String {
+    let Some(status) = status else { return "nothing is loaded\n".into() };
+    let mut out = String::new();
+    match &status.about {
+        Some(about) => {
+            let age = SystemTime::now().duration_since(about.since).unwrap_or_default().as_secs();
+            let age = humantime::format_duration(Duration::from_secs(age));
+            let _ = writeln!(out, "loaded      {} ({age} ago) by natlet {}", utc(about.since), about.version);
+            let _ = writeln!(out, "content id  {}", about.content_id);
+        }
+        None => out.push_str("loaded      a table named natlet that does not say what it holds\n"),
+    }
+    for t in &status.tables {
+        let _ = writeln!(
+            out,
+            "table       {} natlet: {} chains, {} rules, {} sets, {} elements",
+            t.family, t.chains, t.rules, t.sets, t.elements
+        );
+    }
+    out
+}
+
+/// `2026-11-23T01:21:58Z`.
+fn utc(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
+fn document(status: Option<&Status>) -> Value {
+    let Some(status) = status else { return json!({ "loaded": false }) };
+    let about = status.about.as_ref();
+    json!({
+        "loaded": true,
+        "content_id": about.map(|a| &a.content_id),
+        "version": about.map(|a| &a.version),
+        "since": about.map(|a| utc(a.since)),
+        "since_unix": about.map(|a| unix(a.since)),
+        "tables": status.tables.iter().map(|t| json!({
+            "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
+        })).collect::<Vec<_>>(),
+    })
+}

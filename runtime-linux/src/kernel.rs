@@ -1,0 +1,130 @@
+//! What is in force: loads programs, removes them, and tells what is loaded.
+//!
+//! The kernel keeps the program's content id with the tables, in the comment of the one element of set `program` (a table's
+//! own comment cannot be changed once it is created). A restarted process reads it there.
+
+use crate::lower::lower;
+use crate::netlink::{LoadError, Netlink};
+use crate::nft::apply::{self, Outcome};
+use crate::nft::read::{Loaded, LoadedTable, read_matching};
+use natlet_core::Program;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The set whose element's comment says what is loaded.
+const ABOUT: &str = "program";
+
+/// What the kernel keeps with a loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Version of the natlet that loaded it.
+    pub version: String,
+    /// The program's content id, 32 hexadecimal digits.
+    pub content_id: String,
+    /// When it was loaded.
+    pub since: SystemTime,
+}
+
+impl About {
+    /// Of a program that this natlet loads now.
+    fn now(program: &Program<'_>) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            content_id: program.content_id().to_string(),
+            since: SystemTime::now(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        format!("natlet {} id {} since {since}", self.version, self.content_id)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        let words: Vec<&str> = text.split_ascii_whitespace().collect();
+        let ["natlet", version, "id", content_id, "since", since] = words.as_slice() else { return None };
+        let since = UNIX_EPOCH.checked_add(Duration::from_secs(since.parse().ok()?))?;
+        Some(Self { version: (*version).into(), content_id: (*content_id).into(), since })
+    }
+
+    fn of(loaded: &Loaded) -> Option<Self> {
+        let table = loaded.tables.first()?;
+        let set = table.sets.iter().find(|s| s.set.name == ABOUT)?;
+        set.set.elements.iter().find_map(|e| Self::from_text(e.comment))
+    }
+}
+
+/// What is loaded.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What the tables say about themselves; `None` if they are not natlet's or were damaged.
+    pub about: Option<About>,
+    /// The tables, `ip` first.
+    pub tables: Vec<TableStatus>,
+}
+
+/// A table in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableStatus {
+    /// `ip` or `ip6`.
+    pub family: &'static str,
+    /// Chains.
+    pub chains: usize,
+    /// Rules in all chains.
+    pub rules: usize,
+    /// Sets and maps.
+    pub sets: usize,
+    /// Elements in all sets and maps; ranges count once.
+    pub elements: usize,
+}
+
+impl TableStatus {
+    fn of(table: &LoadedTable) -> Self {
+        Self {
+            family: table.family.name(),
+            chains: table.chains.len(),
+            rules: table.chains.iter().map(|c| c.rules.len()).sum(),
+            sets: table.sets.len(),
+            elements: table.sets.iter().map(|s| s.set.elements.len()).sum(),
+        }
+    }
+}
+
+/// Puts a program in force. What is loaded already stays; only the difference is sent.
+pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
+    let new = About::now(program);
+    let about = about(netlink)?.filter(|old| old.content_id == new.content_id && old.version == new.version);
+    apply::apply(netlink, &lower(program, &about.unwrap_or(new).to_text()))
+}
+
+/// Removes natlet's tables and nothing else. `false` if there were none.
+pub fn unload(netlink: &mut Netlink) -> Result<bool, LoadError> {
+    apply::remove(netlink)
+}
+
+/// What the loaded tables say about themselves.
+pub fn about(netlink: &mut Netlink) -> Result<Option<About>, LoadError> {
+    Ok(About::of(&read_matching(netlink, |set| set == ABOUT)?))
+}
+
+/// What is loaded; `None` if nothing is.
+pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
+    let loaded = read_matching(netlink, |_| true)?;
+    if loaded.tables.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Status { about: About::of(&loaded), tables: loaded.tables.iter().map(TableStatus::of).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_keeps_reads_back() {
+        let since = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        let about = About { version: "0.1.0".into(), content_id: "ab".repeat(16), since };
+        assert!(about.to_text().len() <= 120, "fits an element's comment");
+        assert_eq!(About::from_text(&about.to_text()), Some(about));
+        assert_eq!(About::from_text("somebody else's words"), None);
+    }
+}

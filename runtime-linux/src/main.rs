@@ -1,0 +1,5 @@
+//! The `natlet` command.
+
+fn main() -> std::process::ExitCode {
+    natlet::cli::main()
+}
