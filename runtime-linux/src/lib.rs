@@ -3,3 +3,4 @@
 pub mod lab;
 pub mod lower;
 pub mod nft;
+pub mod source;

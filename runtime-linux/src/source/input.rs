@@ -1,0 +1,101 @@
+//! From paths to bytes: files, directories and standard input.
+
+use super::diagnostic::Diagnostic;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest input that is read.
+const LARGEST: u64 = 256 * 1024 * 1024;
+
+/// An input's bytes and where they came from.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// What messages call it: its path, or `<stdin>`.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Found in a directory, not named by the user: if it is no input it is left out, not an error.
+    pub found: bool,
+}
+
+/// Reads all paths; `-` is standard input, a directory is every visible file in it, in the order of their names.
+pub(super) fn read_all(paths: &[PathBuf], problems: &mut Vec<Diagnostic>) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    let mut seen = HashSet::new();
+    for path in paths {
+        if !seen.insert(path) {
+            problems.push(Diagnostic::error(format!("{} is given twice", path.display())).help("name it once"));
+            continue;
+        }
+        if path.as_os_str() == "-" {
+            let bytes = read_limited(io::stdin().lock());
+            collect("<stdin>".to_owned(), bytes, false, &mut inputs, problems);
+        } else if path.is_dir() {
+            read_directory(path, &mut inputs, problems);
+        } else {
+            let bytes = File::open(path).and_then(read_limited);
+            collect(path.display().to_string(), bytes, false, &mut inputs, problems);
+        }
+    }
+    inputs
+}
+
+/// Every regular file and link to one, but no hidden ones: a mounted ConfigMap keeps its versions in `..data`.
+fn read_directory(directory: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Diagnostic>) {
+    let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+        Ok(entries) => entries,
+        Err(error) => return problems.push(unreadable(&directory.display().to_string(), &error)),
+    };
+    let visible = |path: &PathBuf| {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        !hidden && fs::metadata(path).is_ok_and(|meta| meta.is_file())
+    };
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
+    paths.sort();
+    if paths.is_empty() {
+        problems.push(
+            Diagnostic::error(format!("there is no file in {}", directory.display())).help(
+                "give manifests, a services.toml or an iptables-save listing; directories inside are not entered",
+            ),
+        );
+    }
+    for path in paths {
+        let bytes = File::open(&path).and_then(read_limited);
+        collect(path.display().to_string(), bytes, true, inputs, problems);
+    }
+}
+
+fn collect(
+    name: String,
+    bytes: io::Result<Vec<u8>>,
+    found: bool,
+    inputs: &mut Vec<Input>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    match bytes {
+        Ok(bytes) if bytes.len() as u64 > LARGEST => problems.push(
+            Diagnostic::error(format!("{name} is larger than {} MiB", LARGEST / 1024 / 1024))
+                .help("split it into several files"),
+        ),
+        Ok(bytes) => inputs.push(Input { name, bytes, found }),
+        Err(error) => problems.push(unreadable(&name, &error)),
+    }
+}
+
+/// Up to one byte more than is allowed: a pipe does not say its size.
+fn read_limited(reader: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "check the path; - reads standard input",
+        io::ErrorKind::PermissionDenied => "check who may read it",
+        _ => "",
+    };
+    Diagnostic::error(format!("cannot read {name}: {error}")).help(help)
+}

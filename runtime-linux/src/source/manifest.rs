@@ -1,0 +1,128 @@
+//! Kubernetes manifests: Service, EndpointSlice, Node and Ingress, and lists of them.
+//!
+//! What `kubectl get services,endpointslices,nodes,ingresses -A -o yaml` prints is read as it is; so are manifests written
+//! by hand, with the API server's defaults filled in. Other kinds are skipped and counted. An object is read into a raw
+//! form first ([`Objects`]), since the parts of one service may lie in several files; [`join`] then makes service ports
+//! of them.
+//!
+//! Two annotations are natlet's own:
+//!
+//! | on | annotation | means |
+//! | --- | --- | --- |
+//! | Service | `natlet.dev/choice: source-hash` | the same client address gets the same endpoint (`random`: the default) |
+//! | EndpointSlice | `natlet.dev/weights: "10.0.0.1=3,10.0.0.2=1"` | shares of new connections by endpoint address; 1 where none is given |
+
+pub(super) mod ingress;
+pub(super) mod join;
+pub(super) mod node;
+pub(super) mod service;
+pub(super) mod slice;
+
+use super::Report;
+use super::diagnostic::Place;
+use super::document::{Node, Walker};
+use natlet_core::table::Protocol;
+
+/// What was found in all manifests.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    pub services: Vec<service::RawService>,
+    pub slices: Vec<slice::RawSlice>,
+    pub nodes: Vec<node::RawNode>,
+    pub ingresses: Vec<ingress::RawIngress>,
+}
+
+/// Who an object is.
+#[derive(Debug)]
+pub(super) struct Meta {
+    pub namespace: String,
+    pub name: String,
+    pub place: Place,
+}
+
+/// Service and slice ports name their protocol alike.
+const PROTOCOLS: [(&str, Protocol); 3] = [("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
+
+/// The kinds that are read, with the `apiVersion` they are read in.
+const KINDS: [(&str, &str); 4] =
+    [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Node"), ("networking.k8s.io/v1", "Ingress")];
+
+/// Reads a file's documents into `objects`.
+pub(super) fn read(documents: &[Node], walker: &mut Walker<'_>, objects: &mut Objects, report: &mut Report) {
+    for document in documents.iter().filter(|document| !document.is_null()) {
+        object(document, None, walker, objects, report);
+    }
+}
+
+/// Reads one object, or each item of a list. `inherited` is the version and kind of the items of a typed list, which may
+/// leave them out.
+fn object(
+    node: &Node,
+    inherited: Option<(&str, &str)>,
+    walker: &mut Walker<'_>,
+    objects: &mut Objects,
+    report: &mut Report,
+) {
+    let Some(node) = walker.map(node, "an object") else { return };
+    let own = |key| node.get(key).and_then(Node::as_text);
+    let (Some(version), Some(kind)) =
+        (own("apiVersion").or(inherited.map(|i| i.0)), own("kind").or(inherited.map(|i| i.1)))
+    else {
+        walker.problem(
+            node.span,
+            "a document without apiVersion and kind is no Kubernetes object",
+            "",
+            "add apiVersion and kind, or write natlet's own table in TOML ([[service]])",
+        );
+        return;
+    };
+    if version == "v1" && kind == "List" {
+        for item in walker.seq_at(node, "items") {
+            object(item, None, walker, objects, report);
+        }
+        return;
+    }
+    let listed = KINDS.iter().find(|(v, k)| *v == version && kind.strip_suffix("List") == Some(*k));
+    if let Some(&(version, kind)) = listed {
+        for item in walker.seq_at(node, "items") {
+            object(item, Some((version, kind)), walker, objects, report);
+        }
+        return;
+    }
+    match (version, kind) {
+        ("v1", "Service") => objects.services.extend(service::read(node, walker, report)),
+        ("discovery.k8s.io/v1", "EndpointSlice") => objects.slices.extend(slice::read(node, walker, report)),
+        ("v1", "Node") => objects.nodes.extend(node::read(node, walker)),
+        ("networking.k8s.io/v1", "Ingress") => objects.ingresses.extend(ingress::read(node, walker)),
+        _ => {
+            let core = KINDS.iter().any(|(_, k)| *k == kind);
+            let shown = if core { format!("{version} {kind}") } else { kind.to_owned() };
+            *report.skipped.entry(shown).or_default() += 1;
+            return;
+        }
+    }
+    *report.objects.entry(kind.to_owned()).or_default() += 1;
+}
+
+/// Namespace and name of an object; the namespace is `default` where none is given.
+fn meta(node: &Node, kind: &str, walker: &mut Walker<'_>) -> Option<Meta> {
+    let Some(metadata) = node.get("metadata") else {
+        walker.problem(node.span, format!("{kind} has no metadata"), "", "add metadata with a name");
+        return None;
+    };
+    let metadata = walker.map(metadata, "metadata")?;
+    let name = walker.required_text(metadata, "name", kind)?.to_owned();
+    let namespace = walker.text_at(metadata, "namespace").filter(|n| !n.is_empty()).unwrap_or("default").to_owned();
+    let place = metadata.get("name").map_or(metadata.span, |name| name.span);
+    Some(Meta { namespace, name, place: walker.place(place) })
+}
+
+/// The text of a label; absent and null are the same.
+fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
+    node.at(&["metadata", "labels"])?.get(name)?.as_text()
+}
+
+/// The node of an annotation.
+fn annotation<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+    node.at(&["metadata", "annotations"])?.get(name)
+}

@@ -1,0 +1,307 @@
+//! From input files to a service table.
+//!
+//! [`load`] reads Kubernetes manifests ([YAML and JSON](self::manifest)), natlet's own [`services.toml`](self::services_toml),
+//! [`iptables-save` listings](self::iptables) and compiled programs. The kind of each input is told by its content, and
+//! several inputs make one table. Nothing is read halfway: either there is a table, with a [`Report`] of what was left
+//! out, or there are [`Problems`], all of them at once and each with its place and the way out.
+//!
+//! ```
+//! use natlet::source::{Input, Loaded, NodeFlags, load_inputs};
+//!
+//! let text = r#"
+//!     [[service]]
+//!     name = "shop/web"
+//!     port = 80
+//!     cluster-ip = "10.96.0.7"
+//!     endpoints = ["10.0.0.1:8080", "10.0.0.2:8080"]
+//! "#;
+//! let input = Input { name: "services.toml".into(), bytes: text.into(), found: false };
+//! let Loaded::Table { table, .. } = load_inputs(vec![input], &NodeFlags::default())? else { unreachable!() };
+//! assert_eq!(table.as_table().endpoints.len(), 2);
+//! # Ok::<(), natlet::source::Problems>(())
+//! ```
+
+mod address;
+mod detect;
+pub mod diagnostic;
+mod document;
+mod input;
+pub mod iptables;
+pub mod manifest;
+pub mod services_toml;
+mod table_buf;
+mod yaml;
+
+pub use diagnostic::{Diagnostic, Place, Problems, Severity, render_all};
+pub use input::Input;
+pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
+
+use detect::Kind;
+use diagnostic::{Sink, SourceFile};
+use document::Walker;
+use manifest::join::Here;
+use natlet_core::table::Cidr;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the command line says about the node. It wins over what the inputs say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFlags {
+    /// `--node-name`.
+    pub node_name: Option<String>,
+    /// `--node-ip`, the primary of each family first.
+    pub node_ips: Vec<IpAddr>,
+    /// `--cluster-cidr`.
+    pub cluster_cidrs: Vec<Cidr>,
+    /// `--service-cidr`.
+    pub service_cidrs: Vec<Cidr>,
+    /// `--node-port-address`.
+    pub node_port_cidrs: Vec<Cidr>,
+    /// `--masquerade-all`.
+    pub masquerade_all: bool,
+    /// `--localhost-node-ports`.
+    pub localhost_node_ports: bool,
+}
+
+impl NodeFlags {
+    /// The flags that were given, by name.
+    fn given(&self) -> Vec<&'static str> {
+        let flags = [
+            (self.node_name.is_some(), "--node-name"),
+            (!self.node_ips.is_empty(), "--node-ip"),
+            (!self.cluster_cidrs.is_empty(), "--cluster-cidr"),
+            (!self.service_cidrs.is_empty(), "--service-cidr"),
+            (!self.node_port_cidrs.is_empty(), "--node-port-address"),
+            (self.masquerade_all, "--masquerade-all"),
+            (self.localhost_node_ports, "--localhost-node-ports"),
+        ];
+        flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
+    }
+}
+
+/// What the inputs hold.
+#[derive(Debug)]
+pub enum Loaded {
+    /// A service table.
+    Table {
+        /// The table.
+        table: TableBuf,
+        /// What was read and what was left out.
+        report: Report,
+    },
+    /// A compiled program, not checked yet.
+    Program {
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Where it was read, as messages call it.
+        path: String,
+    },
+}
+
+/// What was read and what was left out.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Kubernetes objects read, by kind.
+    pub objects: BTreeMap<String, usize>,
+    /// Kubernetes objects of kinds that have no part in NAT, by kind.
+    pub skipped: BTreeMap<String, usize>,
+    /// Services and slices that kube-proxy ignores too, by reason.
+    pub ignored: BTreeMap<String, usize>,
+    /// Lines around a listing that are none of iptables-save's.
+    pub skipped_lines: usize,
+    /// What is doubtful or was left out for a reason worth knowing.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads files (`-` is standard input, a directory every file in it) into a table, or returns a compiled program.
+pub fn load(paths: &[PathBuf], node: &NodeFlags) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let inputs = input::read_all(paths, &mut problems);
+    match Problems::new(problems) {
+        Some(problems) => Err(problems),
+        None => load_inputs(inputs, node),
+    }
+}
+
+/// [`load`] for inputs that are in memory already.
+pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Problems> {
+    if let Some(program) = inputs.iter().position(|input| input.bytes.starts_with(detect::PROGRAM_MAGIC)) {
+        return program_alone(inputs, program, node);
+    }
+    let mut reading = Reading::default();
+    for input in inputs {
+        reading.read(input);
+    }
+    reading.finish(node)
+}
+
+/// A program is a whole: it takes neither other inputs nor a node's settings.
+fn program_alone(mut inputs: Vec<Input>, index: usize, flags: &NodeFlags) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    let program = inputs.swap_remove(index);
+    if !inputs.is_empty() {
+        problems.push(
+            Diagnostic::error(format!(
+                "{} is a compiled program and cannot be combined with other inputs",
+                program.name
+            ))
+            .help("give the program alone, or compile all the sources together"),
+        );
+    }
+    let flags = flags.given();
+    if !flags.is_empty() {
+        problems.push(
+            Diagnostic::error(format!(
+                "{} is a compiled program: it already carries its node's settings",
+                program.name
+            ))
+            .help(format!("leave out {}, or compile again with it", flags.join(", "))),
+        );
+    }
+    match Problems::new(problems) {
+        Some(problems) => Err(problems),
+        None => Ok(Loaded::Program { bytes: program.bytes, path: program.name }),
+    }
+}
+
+/// Everything read so far.
+#[derive(Default)]
+struct Reading {
+    sink: Sink,
+    report: Report,
+    objects: manifest::Objects,
+    tables: Vec<services_toml::Tables>,
+    listings: Vec<iptables::Listing>,
+}
+
+impl Reading {
+    fn read(&mut self, input: Input) {
+        let Some(file) = text_file(input.name, input.bytes, &mut self.sink) else { return };
+        match detect::kind(file.text()) {
+            Kind::Listing => {
+                let listing = iptables::parse(&file);
+                self.report.skipped_lines += listing.skipped;
+                self.listings.push(listing);
+            }
+            Kind::Manifest => {
+                let documents = yaml::parse(&file, &mut self.sink);
+                let mut walker = Walker { file: &file, sink: &mut self.sink, quoted_text: false };
+                manifest::read(&documents, &mut walker, &mut self.objects, &mut self.report);
+            }
+            Kind::Toml => {
+                if let Some(document) = services_toml::parse(&file, &mut self.sink) {
+                    let mut walker = Walker { file: &file, sink: &mut self.sink, quoted_text: true };
+                    self.tables.push(services_toml::read(&document, &mut walker));
+                }
+            }
+            Kind::Empty => self.sink.push(Diagnostic::warning(format!("{} is empty", file.name()))),
+            Kind::Unknown if input.found => {
+                self.sink.push(Diagnostic::warning(format!("{} is no input of natlet's and is left out", file.name())));
+            }
+            Kind::Unknown => self.sink.push(
+                Diagnostic::error(format!("{} is no input that natlet knows", file.name())).help(
+                    "give Kubernetes manifests (YAML or JSON), a services.toml, an iptables-save listing or a compiled program",
+                ),
+            ),
+        }
+    }
+
+    /// Joins what was read: first who this node is, then the services as seen from it.
+    fn finish(mut self, flags: &NodeFlags) -> Result<Loaded, Problems> {
+        let mut node = self.toml_node();
+        if flags.node_name.is_some() {
+            node.name = flags.node_name.clone().unwrap_or_default();
+        }
+        let name = (!node.name.is_empty()).then_some(node.name.as_str());
+        let object = manifest::node::pick(&self.objects.nodes, name, &mut self.sink);
+        if let Some(object) = object {
+            node.name.clone_from(&object.meta.name);
+        }
+        let here = Here {
+            name: (!node.name.is_empty()).then_some(node.name.as_str()),
+            zone: object.and_then(|object| object.zone.as_deref()),
+        };
+        let mut drafts = manifest::join::join(&self.objects, here, &mut self.sink);
+        let tables = std::mem::take(&mut self.tables);
+        drafts.extend(tables.into_iter().flat_map(|table| table.services).map(|service| service.resolve(&node.name)));
+        let lifted = iptables::lift(&self.listings, &mut self.sink);
+        drafts.extend(lifted.drafts);
+
+        let first_given =
+            |lists: [&[IpAddr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
+        let cidrs = |lists: [&[Cidr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
+        let of_object = object.map_or(&[][..], |object| &object.addresses);
+        let node = NodeBuf {
+            addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
+            cluster_cidrs: cidrs([&flags.cluster_cidrs, &node.cluster_cidrs, &lifted.cluster_cidrs]),
+            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &[]]),
+            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &[]]),
+            masquerade_all: flags.masquerade_all || node.masquerade_all || lifted.masquerade_all,
+            localhost_node_ports: flags.localhost_node_ports || node.localhost_node_ports,
+            name: node.name,
+        };
+        self.missing_slices();
+        let table = table_buf::assemble(drafts, node, &mut self.sink);
+        self.report.warnings = self.sink.warnings;
+        match Problems::new(self.sink.problems) {
+            Some(problems) => Err(problems),
+            None => Ok(Loaded::Table { table, report: self.report }),
+        }
+    }
+
+    /// The `[node]` of the one TOML file that has it.
+    fn toml_node(&mut self) -> NodeBuf {
+        let mut nodes = self.tables.iter_mut().filter_map(|table| table.node.take());
+        let Some((node, first)) = nodes.next() else { return NodeBuf::default() };
+        for (_, place) in nodes {
+            self.sink.push(
+                Diagnostic::error("[node] is given twice")
+                    .at(place, "again here")
+                    .at(first.clone(), "first here")
+                    .help("say in one file what the node is"),
+            );
+        }
+        node
+    }
+
+    /// `kubectl get svc,endpoints` prints Endpoints, which are deprecated and not read.
+    fn missing_slices(&mut self) {
+        if self.report.skipped.contains_key("Endpoints")
+            && self.objects.slices.is_empty()
+            && !self.objects.services.is_empty()
+        {
+            self.sink.push(
+                Diagnostic::warning("the input has Endpoints, which are not read, and no EndpointSlices")
+                    .help("print them too: kubectl get services,endpointslices,nodes -A -o yaml"),
+            );
+        }
+    }
+}
+
+/// The bytes as text, a byte order mark taken off.
+fn text_file(name: String, bytes: Vec<u8>, sink: &mut Sink) -> Option<Arc<SourceFile>> {
+    let help = "give text in UTF-8, or a program that natlet compiled";
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains('\0') => {
+            sink.push(Diagnostic::error(format!("{name} is not text: it holds a NUL byte")).help(help));
+            None
+        }
+        Ok(text) => {
+            let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
+            Some(Arc::new(SourceFile::new(name, text)))
+        }
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+            let file = Arc::new(SourceFile::new(name, text));
+            let title = format!("{} is not UTF-8", file.name());
+            sink.push(Diagnostic::error(title).at(Place::new(&file, valid..valid + 3), "").help(help));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
