@@ -1,6 +1,15 @@
 //! natlet on Linux: sources of service tables, the lowering of programs to nf_tables, netlink, and the `natlet` command.
+//!
+//! ```text
+//!  source ──▶ image (a program in memory) ─┬─▶ lower ──▶ nft (objects, difference) ──▶ netlink ──▶ kernel
+//!                                          └─▶ view, export, cli
+//! ```
 
+pub mod cli;
+pub mod export;
+pub mod image;
 pub mod lab;
 pub mod lower;
 pub mod nft;
 pub mod source;
+pub mod view;

@@ -1,6 +1,6 @@
 //! Arguments of every command.
 
-use crate::source::{NodeFlags, parse_cidr};
+use crate::source::{NodeFlags, parse_address, parse_cidr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use natlet_core::{Cidr, Protocol};
 use std::net::{IpAddr, SocketAddr};
@@ -20,13 +20,17 @@ pub enum Command {
     #[command(after_help = "Example:\n  natlet try runtime-linux/examples/workshop")]
     Try(TryArgs),
     /// Compile a service table to a program
-    #[command(after_help = "Example:\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet compile - -o services.natp")]
+    #[command(
+        after_help = "Example:\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet compile - -o services.natp"
+    )]
     Compile(CompileArgs),
     /// Show the services of a table, as `kubectl get svc -o wide` does
     #[command(after_help = "Examples:\n  natlet show services.toml\n  iptables-save | natlet show - -o json")]
     Show(ShowArgs),
     /// Say what happens to a packet, and why; needs no root and no kernel
-    #[command(after_help = "Example:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop")]
+    #[command(
+        after_help = "Example:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop"
+    )]
     Trace(TraceArgs),
     /// Put a service table in force in the kernel, atomically; needs CAP_NET_ADMIN
     #[command(after_help = "Example:\n  natlet load --cluster-cidr 10.244.0.0/16 services.yaml")]
@@ -58,7 +62,7 @@ pub struct Node {
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
     /// An address of this node (repeat; the first is the primary one)
-    #[arg(long = "node-ip", value_name = "IP")]
+    #[arg(long = "node-ip", value_name = "IP", value_parser = parse_address, value_delimiter = ',')]
     pub node_ips: Vec<IpAddr>,
     /// Where pods are (repeat)
     #[arg(long = "cluster-cidr", value_name = "CIDR", value_parser = parse_cidr, value_delimiter = ',')]

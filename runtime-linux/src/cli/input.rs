@@ -3,8 +3,9 @@
 use super::args::Input;
 use super::failure::{Failure, colour, remark};
 use crate::image::Image;
-use crate::source::{self, Loaded, Report};
+use crate::source::{self, Loaded, Report, render_all};
 use natlet_core::{CompileError, ServiceTable};
+use std::collections::BTreeMap;
 
 /// Reads and compiles the input. What was left out is said on standard error.
 pub fn read(input: &Input) -> Result<Image, Failure> {
@@ -17,18 +18,33 @@ pub fn read_with_report(input: &Input) -> Result<(Image, Option<Report>), Failur
         .map_err(|problems| Failure::Input(problems.render(colour())))?;
     match loaded {
         Loaded::Table { table, report } => {
-            let notes = report.render(colour());
-            if !notes.is_empty() {
-                remark(&notes);
-            }
+            say(&report);
             let table = table.as_table();
             let image = Image::compile(&table).map_err(|e| Failure::input(describe(&e, &table)))?;
             Ok((image, Some(report)))
         }
         Loaded::Program { bytes, path } => {
-            let image = Image::from_bytes(bytes).map_err(|e| Failure::input(format!("{}: {e}", path.display())))?;
+            let image = Image::from_bytes(bytes).map_err(|e| Failure::input(format!("{path}: {e}")))?;
             Ok((image, None))
         }
+    }
+}
+
+/// Says on standard error what was left out.
+fn say(report: &Report) {
+    if !report.warnings.is_empty() {
+        remark(&render_all(&report.warnings, colour()));
+    }
+    let counts = |what: &str, counts: &BTreeMap<String, usize>| {
+        let list: Vec<String> = counts.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
+        if !list.is_empty() {
+            remark(&format!("note: {what}: {}", list.join(", ")));
+        }
+    };
+    counts("objects that have no part in NAT were skipped", &report.skipped);
+    counts("objects were ignored, as kube-proxy ignores them", &report.ignored);
+    if report.skipped_lines > 0 {
+        remark(&format!("note: {} lines that are no iptables-save lines were skipped", report.skipped_lines));
     }
 }
 
@@ -46,7 +62,8 @@ fn describe(error: &CompileError, table: &ServiceTable<'_>) -> String {
             format!("service {} is there twice with the same protocol; give one of them another name", name(first))
         }
         CompileError::DuplicateFrontend { first, second } => {
-            let address = table.frontends.get(first as usize).map_or(String::new(), |f| format!("{}:{}", f.address, f.port));
+            let address =
+                table.frontends.get(first as usize).map_or(String::new(), |f| format!("{}:{}", f.address, f.port));
             format!(
                 "services {} and {} both claim {address}; give one of them another address or port",
                 owner(first),

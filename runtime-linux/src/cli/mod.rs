@@ -5,10 +5,10 @@ mod compile;
 mod export;
 mod failure;
 mod input;
-mod kernel;
+// mod kernel;
 mod show;
 mod trace;
-mod try_;
+// mod try_;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -19,13 +19,10 @@ use std::process::ExitCode;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Try(args) => try_::run(&args),
+        Command::Try(_) | Command::Load(_) | Command::Unload | Command::Status(_) => Ok(()),
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Trace(args) => trace::run(&args),
-        Command::Load(args) => kernel::load(&args),
-        Command::Unload => kernel::unload(),
-        Command::Status(args) => kernel::status(&args),
         Command::Export(args) => export::run(&args),
     };
     match result {

@@ -20,7 +20,8 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         Output::Json | Output::Yaml => {
             let mut document = document(&program, &ports);
             if let Some(report) = report {
-                document["skipped"] = report.skipped();
+                document["skipped"] =
+                    json!({ "objects": report.skipped, "ignored": report.ignored, "lines": report.skipped_lines });
             }
             let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::operation("writing JSON", e))?;
             print(&format!("{text}\n"))
@@ -53,7 +54,7 @@ fn table(ports: &[ServicePort<'_>], wide: bool) -> String {
         services.entry((namespace, name)).or_default().push(port);
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     let mut header = vec!["NAMESPACE", "NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "ENDPOINTS"];
     if wide {
         header.extend(["INTERNAL", "EXTERNAL", "AFFINITY", "HOSTS"]);
@@ -75,7 +76,7 @@ fn table(ports: &[ServicePort<'_>], wide: bool) -> String {
         table.add_row(row);
     }
     let text = table.to_string();
-    text.lines().map(|l| format!("{}\n", l.trim())).collect()
+    text.lines().map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(l).trim_end())).collect()
 }
 
 fn wide_columns(ports: &[&ServicePort<'_>]) -> [String; 4] {

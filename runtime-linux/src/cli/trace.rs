@@ -3,9 +3,7 @@
 use super::args::{Output, TraceArgs};
 use super::failure::{Failure, print};
 use super::input;
-use natlet_core::{
-    Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Reason, Verdict,
-};
+use natlet_core::{Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Reason, Verdict};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -121,7 +119,9 @@ fn why_list(decision: &Decision<'_>, list: ListKind) -> &'static str {
     match (list, external && local_policy) {
         (ListKind::Local, true) => "Local list: externalTrafficPolicy is Local",
         (ListKind::Local, false) => "Local list: internalTrafficPolicy is Local",
-        (ListKind::Cluster, true) => "Cluster list: pods and the node itself are not bound by externalTrafficPolicy Local",
+        (ListKind::Cluster, true) => {
+            "Cluster list: pods and the node itself are not bound by externalTrafficPolicy Local"
+        }
         (ListKind::Cluster, false) => "Cluster list: the traffic policy is Cluster",
     }
 }
@@ -165,7 +165,8 @@ fn explain(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, answ
         let _ = writeln!(out, "  source address: {}", decision.masquerade);
     }
     for e in &answer.endpoints {
-        let hairpin = if e.masquerade && !decision.masquerade.is_yes() { " (masqueraded: it reaches itself)" } else { "" };
+        let hairpin =
+            if e.masquerade && !decision.masquerade.is_yes() { " (masqueraded: it reaches itself)" } else { "" };
         let _ = writeln!(out, "    {:5.1} %  {}{hairpin}", e.probability * 100.0, e.endpoint);
     }
     out

@@ -195,7 +195,7 @@ fn outcome(row: &Row) -> String {
 
 fn text(program: &Program<'_>, client: &[IpAddr], rows: &[Row], connections: usize, loaded: Duration) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["SERVICE", "FRONTEND", "ADDRESS", "ANSWERED", "SOURCE SEEN", ""]);
     for row in rows {
         let sources: Vec<String> = row.sources.iter().map(ToString::to_string).collect();
@@ -220,7 +220,7 @@ fn text(program: &Program<'_>, client: &[IpAddr], rows: &[Row], connections: usi
     );
     let _ = writeln!(out, "{connections} connections to each frontend from {}, through the kernel's NAT:\n", client.join(", "));
     for line in table.to_string().lines() {
-        let _ = writeln!(out, "{}", line.trim());
+        let _ = writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
     }
     let right = rows.iter().filter(|r| r.is_as_expected()).count();
     let _ = writeln!(out, "\n{right} of {} frontends as the program says. The namespace is gone; the host was not touched.", rows.len());

@@ -81,6 +81,22 @@ impl NodeFlags {
     }
 }
 
+/// Reads a prefix from a flag, as tolerantly as from a file.
+///
+/// # Errors
+/// A sentence that says what is wrong and how to write it.
+pub fn parse_cidr(text: &str) -> Result<Cidr, String> {
+    address::parse_cidr(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
+}
+
+/// Reads an address from a flag, as tolerantly as from a file.
+///
+/// # Errors
+/// A sentence that says what is wrong and how to write it.
+pub fn parse_address(text: &str) -> Result<IpAddr, String> {
+    address::parse(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
+}
+
 /// What the inputs hold.
 #[derive(Debug)]
 pub enum Loaded {
