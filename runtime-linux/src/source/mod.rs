@@ -83,6 +83,7 @@ impl NodeFlags {
 
 /// What the inputs hold.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum Loaded {
     /// A service table.
     Table {
