@@ -155,12 +155,11 @@ impl Walker<'_> {
 
     /// The items of a list.
     pub fn seq<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
-        match &node.value {
-            Value::Seq(items) => items,
-            _ => {
-                self.wrong_type(node, what, "a list");
-                &[]
-            }
+        if let Value::Seq(items) = &node.value {
+            items
+        } else {
+            self.wrong_type(node, what, "a list");
+            &[]
         }
     }
 
@@ -212,24 +211,22 @@ impl Walker<'_> {
             self.wrong_type(node, what, "a whole number");
             return None;
         };
-        match text.parse::<i128>() {
-            Ok(number) => match u64::try_from(number).ok().filter(|n| allowed.contains(n)) {
-                Some(number) => Some(number),
-                None => {
-                    let (low, high) = allowed.into_inner();
-                    self.problem(
-                        node.span,
-                        format!("{what} {text} is out of range"),
-                        "",
-                        format!("use a number from {low} to {high}"),
-                    );
-                    None
-                }
-            },
-            Err(_) => {
-                self.wrong_type(node, what, "a whole number");
+        if let Ok(number) = text.parse::<i128>() {
+            if let Some(number) = u64::try_from(number).ok().filter(|n| allowed.contains(n)) {
+                Some(number)
+            } else {
+                let (low, high) = allowed.into_inner();
+                self.problem(
+                    node.span,
+                    format!("{what} {text} is out of range"),
+                    "",
+                    format!("use a number from {low} to {high}"),
+                );
                 None
             }
+        } else {
+            self.wrong_type(node, what, "a whole number");
+            None
         }
     }
 

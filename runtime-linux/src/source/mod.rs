@@ -99,6 +99,7 @@ pub fn parse_address(text: &str) -> Result<IpAddr, String> {
 
 /// What the inputs hold.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a run")]
 pub enum Loaded {
     /// A service table.
     Table {

@@ -155,7 +155,7 @@ fn read_service(node: &Node, walker: &mut Walker<'_>) -> Option<TomlService> {
     let node = walker.map(node, "a service")?;
     walker.only_keys(node, "a service", &SERVICE_KEYS);
     let name = name(node, walker);
-    let port = node.get("port").map(|port| walker.port(port, "port"));
+    let port = node.get("port").and_then(|port| walker.port(port, "port"));
     let (endpoints, nodes) = endpoint::read_all(node, walker);
     let items = node.get("source-ranges").map_or(&[][..], |list| walker.one_or_many(list, "source-ranges"));
     let source_ranges = items.iter().filter_map(|item| walker.cidr(item, "source range")).collect();
@@ -198,8 +198,8 @@ fn name(node: &Node, walker: &mut Walker<'_>) -> Option<String> {
     Some(full)
 }
 
-/// Fills in the frontends; `port` is `Some(None)` where one was given that is no port.
-fn frontends(node: &Node, port: Option<Option<u16>>, draft: &mut Draft, walker: &mut Walker<'_>) {
+/// Fills in the frontends. `port` is `None` where none was given, or one that is no port.
+fn frontends(node: &Node, port: Option<u16>, draft: &mut Draft, walker: &mut Walker<'_>) {
     let before = walker.sink.problems.len();
     let keys = [
         ("cluster-ip", FrontendKind::ClusterIp),
@@ -223,7 +223,7 @@ fn frontends(node: &Node, port: Option<Option<u16>>, draft: &mut Draft, walker: 
             "put further addresses into external-ip",
         );
     }
-    if !found.is_empty() && port.is_none() {
+    if !found.is_empty() && node.get("port").is_none() {
         let span = node.get("name").map_or(node.span, |n| n.span);
         walker.problem(
             span,
@@ -232,7 +232,7 @@ fn frontends(node: &Node, port: Option<Option<u16>>, draft: &mut Draft, walker: 
             "add port, such as port = 443",
         );
     }
-    let port = port.flatten().unwrap_or(0);
+    let port = port.unwrap_or(0);
     let node_port = node.get("node-port").map(|n| (walker.port(n, "node-port"), walker.place(n.span)));
     if found.is_empty() && node_port.is_none() && walker.sink.problems.len() == before {
         let span = node.get("name").map_or(node.span, |n| n.span);
@@ -299,17 +299,16 @@ fn affinity(node: &Node, walker: &mut Walker<'_>) -> u32 {
         Value::Scalar { text, .. } => duration(text),
         Value::Seq(_) | Value::Map(_) => None,
     };
-    match seconds.filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds)) {
-        Some(seconds) => seconds,
-        None => {
-            walker.problem(
-                value.span,
-                "affinity must be a time from 1 second to 1 day",
-                "",
-                "write \"3h\", \"10m\", a number of seconds, or true for 3 hours",
-            );
-            0
-        }
+    if let Some(seconds) = seconds.filter(|seconds| (1..=LONGEST_AFFINITY).contains(seconds)) {
+        seconds
+    } else {
+        walker.problem(
+            value.span,
+            "affinity must be a time from 1 second to 1 day",
+            "",
+            "write \"3h\", \"10m\", a number of seconds, or true for 3 hours",
+        );
+        0
     }
 }
 

@@ -106,9 +106,10 @@ impl<'a> Builder<'a> {
         match &mut open.node.value {
             Value::Seq(items) => items.push(node),
             Value::Scalar { .. } => {}
-            Value::Map(entries) => match open.key.take() {
-                Some((key, key_span)) => entries.push(Entry { key, key_span, value: node }),
-                None => {
+            Value::Map(entries) => {
+                if let Some((key, key_span)) = open.key.take() {
+                    entries.push(Entry { key, key_span, value: node })
+                } else {
                     let Value::Scalar { text, .. } = node.value else {
                         return Err(self.problem(node.span, "a key must be text", "write key: value"));
                     };
@@ -121,7 +122,7 @@ impl<'a> Builder<'a> {
                         self.sink.push(problem);
                     }
                 }
-            },
+            }
         }
         Ok(())
     }

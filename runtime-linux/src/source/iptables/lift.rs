@@ -8,7 +8,7 @@ use super::parse::{Line, Listing, Part};
 use super::rule::Rule;
 use super::weights::weights;
 use natlet_core::table::{Cidr, Endpoint, FrontendKind, Policy, Protocol, ServiceType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// What all listings say.
@@ -39,13 +39,18 @@ const INFRASTRUCTURE: [&str; 12] = [
 /// Reads the service ports back. A service that two listings name, one in IPv4 and one in IPv6, is one service.
 pub(in super::super) fn lift(listings: &[Listing], sink: &mut Sink) -> Lifted {
     let mut lifted = Lifted::default();
+    let mut places: HashMap<(String, Protocol), usize> = HashMap::new();
     for part in listings.iter().flat_map(|listing| &listing.parts) {
         let drafts = Lifter::new(part, sink).run(&mut lifted);
         for draft in drafts {
-            let twin = lifted.drafts.iter_mut().find(|other| is_other_family(&other.service, &draft.service));
-            match twin {
+            let key = (draft.service.name.clone(), draft.service.protocol);
+            let twin = places.get(&key).and_then(|place| lifted.drafts.get_mut(*place));
+            match twin.filter(|twin| is_other_family(&twin.service, &draft.service)) {
                 Some(twin) => merge(twin, draft),
-                None => lifted.drafts.push(draft),
+                None => {
+                    places.insert(key, lifted.drafts.len());
+                    lifted.drafts.push(draft);
+                }
             }
         }
     }
@@ -60,9 +65,7 @@ fn is_other_family(a: &ServiceBuf, b: &ServiceBuf) -> bool {
     let v4 = |s: &ServiceBuf| {
         (s.frontends.iter().any(|f| f.address.is_ipv4()), s.frontends.iter().any(|f| f.address.is_ipv6()))
     };
-    a.name == b.name
-        && a.protocol == b.protocol
-        && matches!((v4(a), v4(b)), ((true, false), (false, true)) | ((false, true), (true, false)))
+    matches!((v4(a), v4(b)), ((true, false), (false, true)) | ((false, true), (true, false)))
 }
 
 fn merge(into: &mut Draft, other: Draft) {
@@ -70,11 +73,9 @@ fn merge(into: &mut Draft, other: Draft) {
     into.frontend_places.extend(other.frontend_places);
     into.service.endpoints.extend(other.service.endpoints);
     into.service.source_ranges.extend(other.service.source_ranges);
-    into.service.service_type = if into.service.service_type == ServiceType::ClusterIp {
-        other.service.service_type
-    } else {
-        into.service.service_type
-    };
+    if into.service.service_type == ServiceType::ClusterIp {
+        into.service.service_type = other.service.service_type;
+    }
 }
 
 fn order_frontends(draft: &mut Draft) {
@@ -395,18 +396,16 @@ impl<'a> Lifter<'a> {
             return Vec::new();
         };
         let mut endpoints: Vec<Endpoint> = Vec::new();
+        let mut seen = HashSet::new();
         for ((rule, line), weight) in draws.into_iter().zip(weights) {
-            match self.destination(&rule) {
-                Some((address, port)) => {
-                    if !endpoints.iter().any(|e| (e.address, e.port) == (address, port)) {
-                        endpoints.push(Endpoint { weight, ..Endpoint::new(address, port) });
-                    }
+            if let Some((address, port)) = self.destination(&rule) {
+                if seen.insert((address, port)) {
+                    endpoints.push(Endpoint { weight, ..Endpoint::new(address, port) });
                 }
-                None => {
-                    let title =
-                        format!("the listing lacks the chain {}: this endpoint is left out", rule.target.unwrap_or(""));
-                    self.sink.push(warning(line, title).help("give the whole output of iptables-save"));
-                }
+            } else {
+                let title =
+                    format!("the listing lacks the chain {}: this endpoint is left out", rule.target.unwrap_or(""));
+                self.sink.push(warning(line, title).help("give the whole output of iptables-save"));
             }
         }
         endpoints

@@ -5,8 +5,8 @@
 
 /// How far a probability may be from 1/n: kube-proxy's five digits.
 const ROUNDING: f64 = 1.1e-5;
-/// How far a share may be from a ratio of weights: the kernel's 31 bits, twice.
-const PRECISION: f64 = 2e-9;
+/// How far each rule may take a share from a ratio of weights: half of the kernel's last bit, and rounding in print.
+const PRECISION: f64 = 2.5e-10;
 /// The largest sum of weights that is tried.
 const LARGEST: u32 = 65_535;
 
@@ -20,6 +20,7 @@ pub(super) fn weights(probabilities: &[Option<f64>]) -> Option<Vec<u16>> {
     if equal {
         return Some(vec![1; count]);
     }
+    let precision = PRECISION * left(0);
     let mut rest = 1.0;
     let shares: Vec<f64> = probabilities
         .iter()
@@ -29,12 +30,12 @@ pub(super) fn weights(probabilities: &[Option<f64>]) -> Option<Vec<u16>> {
             share
         })
         .collect();
-    if rest > PRECISION {
+    if rest > precision {
         return None; // the last rule does not take what is left
     }
     (1..=LARGEST).find_map(|sum| {
         let sum = f64::from(sum);
-        shares.iter().map(|share| whole(share * sum, sum * PRECISION)).collect()
+        shares.iter().map(|share| whole(share * sum, sum * precision)).collect()
     })
 }
 
@@ -71,7 +72,7 @@ mod tests {
     fn other_shares_are_ratios() {
         assert_eq!(weights(&[printed(0.75), None]), Some(vec![3, 1]));
         assert_eq!(weights(&[printed(2.0 / 7.0), printed(4.0 / 5.0), None]), Some(vec![2, 4, 1]));
-        assert_eq!(weights(&[printed(1.0 / 65_535.0), None]), Some(vec![1, 65_534]));
+        assert_eq!(weights(&[printed(1.0 / 10_000.0), None]), Some(vec![1, 9_999]));
         assert_eq!(weights(&[Some(0.5), Some(0.5)]), None);
     }
 }

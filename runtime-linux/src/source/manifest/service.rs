@@ -45,17 +45,16 @@ pub(in super::super) struct RawPort {
 /// Reads a Service; `None` for one that kube-proxy ignores, which is counted, and for one without a name.
 pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawService> {
     let meta = meta(node, "Service", walker)?;
-    let spec = match node.get("spec") {
-        Some(spec) => walker.map(spec, "spec")?,
-        None => {
-            walker.problem(
-                node.span,
-                format!("Service {} has no spec", meta.name),
-                "",
-                "add spec with clusterIP and ports",
-            );
-            return None;
-        }
+    let spec = if let Some(spec) = node.get("spec") {
+        walker.map(spec, "spec")?
+    } else {
+        walker.problem(
+            node.span,
+            format!("Service {} has no spec", meta.name),
+            "",
+            "add spec with clusterIP and ports",
+        );
+        return None;
     };
     let mut ignored = |reason: &str| *report.ignored.entry(reason.to_owned()).or_default() += 1;
     if label(node, "service.kubernetes.io/service-proxy-name").is_some() {
@@ -70,13 +69,14 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
     ];
     let service_type = match spec.get("type") {
         None => ServiceType::ClusterIp,
-        Some(value) => match walker.word(value, "type", &types)? {
-            Some(service_type) => service_type,
-            None => {
+        Some(value) => {
+            if let Some(service_type) = walker.word(value, "type", &types)? {
+                service_type
+            } else {
                 ignored("ExternalName Service");
                 return None;
             }
-        },
+        }
     };
     if spec.get("clusterIP").and_then(Node::as_text) == Some("None") {
         ignored("headless Service");

@@ -66,12 +66,10 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
         );
         return None;
     };
-    let v4 = match walker.word(kind, "addressType", &[("IPv4", Some(true)), ("IPv6", Some(false)), ("FQDN", None)])? {
-        Some(v4) => v4,
-        None => {
-            ignored("FQDN EndpointSlice");
-            return None;
-        }
+    let families = [("IPv4", Some(true)), ("IPv6", Some(false)), ("FQDN", None)];
+    let Some(v4) = walker.word(kind, "addressType", &families)? else {
+        ignored("FQDN EndpointSlice");
+        return None;
     };
     let weights = weights(node, walker);
     let items = walker.seq_at(node, "endpoints");
