@@ -1,5 +1,7 @@
 //! nf_tables over netlink: objects, their wire form, reading back, and the difference of two rulesets.
 
+#[cfg(test)]
+mod fixture;
 pub mod model;
 pub mod text;
 pub mod wire;

@@ -7,6 +7,8 @@
 pub mod attribute;
 pub mod element;
 pub mod expression;
+#[cfg(test)]
+mod golden;
 mod header;
 pub mod userdata;
 

@@ -52,7 +52,8 @@ fn put(w: &mut Writer, number: u16, set: &Set, element: &Element<'_>, adding: bo
                 }
             }
         }
-        userdata::comment(w, USERDATA, element.comment);
+        let open_range = set.interval && set.key.len() == 1 && element.data.iter().all(|&b| b == 0xff);
+        userdata::element(w, USERDATA, element.comment, open_range);
     }
     w.close(open);
 }

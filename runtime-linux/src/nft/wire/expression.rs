@@ -175,6 +175,7 @@ fn put(w: &mut Writer, family: Family, expression: &Expression) {
             w.put_u32(3, *len);
             w.put_u32(4, *modulus);
             w.put_u32(5, *seed);
+            w.put_u32(6, 0);
             w.put_u32(7, 0);
         }),
         Expression::Dnat { family, address, port } => named(w, "nat", |w| {

@@ -44,13 +44,26 @@ pub fn comment_text(comment: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
+/// Item of an element that starts a range up to the last address (NFTNL_UDATA_SET_ELEM_FLAGS, SET_ELEM_F_INTERVAL_OPEN).
+const ELEMENT_FLAGS: u8 = 1;
+
 /// Writes the userdata attribute `kind` that holds only a comment; nothing for an empty comment.
 pub fn comment(w: &mut Writer, kind: u16, comment: &str) {
-    if comment.is_empty() {
+    element(w, kind, comment, false);
+}
+
+/// Writes an element's userdata: its comment, and whether it starts a range that has no end element.
+pub fn element(w: &mut Writer, kind: u16, comment: &str, open_range: bool) {
+    if comment.is_empty() && !open_range {
         return;
     }
     let open = w.open_flat(kind);
-    push_text(&mut w.bytes, COMMENT, comment);
+    if !comment.is_empty() {
+        push_text(&mut w.bytes, COMMENT, comment);
+    }
+    if open_range {
+        push_u32(&mut w.bytes, ELEMENT_FLAGS, 1);
+    }
     w.close(open);
 }
 
