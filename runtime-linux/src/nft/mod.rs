@@ -3,5 +3,6 @@
 #[cfg(test)]
 mod fixture;
 pub mod model;
+pub mod read;
 pub mod text;
 pub mod wire;

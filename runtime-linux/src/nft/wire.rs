@@ -18,7 +18,7 @@ use std::iter::Peekable;
 
 use super::model::{BaseChain, ChainType, Element, Family, Field, Hook, Rule, Set, SetData, Table, width};
 use super::text::Concat;
-use attribute::{Writer, attributes, find};
+use attribute::{Attribute, Writer, attributes, find};
 
 /// Sequence number of a batch's first message.
 pub const FIRST_SEQ: u32 = 1;
@@ -342,22 +342,28 @@ impl Batch {
         let target = start + usize::try_from(offset).ok()?;
         let body = self.body(start)?;
         let list = find(body, 3)?.value;
-        let hit = attributes(list).find(|e| {
-            let from = e.value.as_ptr() as usize - self.bytes().as_ptr() as usize;
-            (from - attribute::HEADER..from + e.value.len()).contains(&target)
-        })?;
+        let hit = attributes(list).find(|e| self.range_of(e).contains(&target))?;
         expression::read_value(find(hit.value, 1)?.value)
     }
 
-    /// Kernel options that the rule in a message needs: of the expression at `offset`, or of all its expressions.
-    pub fn kernel_options(&self, seq: u32) -> Vec<&'static str> {
+    /// Kernel options that the rule in a message needs: those of the expression at `offset`, or without an offset of all.
+    pub fn kernel_options(&self, seq: u32, offset: Option<u32>) -> Vec<&'static str> {
         let options = || {
             let subject = self.subjects.get(usize::try_from(seq.checked_sub(FIRST_SEQ)?).ok()?)?;
             let (What::Rule { .. }, Some(family)) = (&subject.what, subject.family) else { return None };
             let expressions = find(self.body(subject.start)?, 4)?.value;
-            Some(expression::names(expressions).filter_map(|n| expression::kernel_option(&n, family)).collect())
+            let hit = offset.map(|at| subject.start + at as usize);
+            let at_offset = |e: &Attribute<'_>| hit.is_none_or(|hit| self.range_of(e).contains(&hit));
+            let names = attributes(expressions).filter(at_offset).filter_map(|e| expression::name(e.value));
+            Some(names.filter_map(|n| expression::kernel_option(&n, family)).collect())
         };
         options().unwrap_or_default()
+    }
+
+    /// Where an attribute of this batch stands in it, header included.
+    fn range_of(&self, attribute: &Attribute<'_>) -> std::ops::Range<usize> {
+        let from = attribute.value.as_ptr() as usize - self.bytes().as_ptr() as usize;
+        from - attribute::HEADER..from + attribute.value.len()
     }
 
     fn body(&self, start: usize) -> Option<&[u8]> {

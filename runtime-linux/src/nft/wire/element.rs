@@ -92,7 +92,7 @@ pub fn step_down(bytes: &mut [u8]) -> bool {
 /// An element as the kernel dumps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawElement<'a> {
-    /// Key, or end of a range if `end`.
+    /// Key, or end of a range if `end`; empty for the catch-all element, which natlet never writes.
     pub key: &'a [u8],
     /// Inclusive end of a concatenation's range.
     pub key_end: Option<&'a [u8]>,
@@ -100,13 +100,13 @@ pub struct RawElement<'a> {
     pub data: &'a [u8],
     /// Closes a range of one field.
     pub end: bool,
-    /// The catch-all element, which natlet never writes, has no key.
+    /// Comment.
     pub comment: &'a str,
 }
 
-/// The elements in a GETSETELEM reply; those without a key are left out.
+/// The elements in a GETSETELEM reply.
 pub fn read(body: &[u8]) -> impl Iterator<Item = RawElement<'_>> {
-    attributes(find(body, 3).map(|a| a.value).unwrap_or_default()).filter_map(|e| {
+    attributes(find(body, 3).map(|a| a.value).unwrap_or_default()).map(|e| {
         let (mut key, mut key_end, mut data, mut end, mut comment) = (None, None, &[][..], false, "");
         for a in attributes(e.value) {
             match a.kind {
@@ -118,7 +118,7 @@ pub fn read(body: &[u8]) -> impl Iterator<Item = RawElement<'_>> {
                 _ => {}
             }
         }
-        Some(RawElement { key: key?, key_end, data, end, comment })
+        RawElement { key: key.unwrap_or_default(), key_end, data, end, comment }
     })
 }
 

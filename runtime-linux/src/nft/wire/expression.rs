@@ -226,10 +226,9 @@ pub fn covers(have: &[u8], want: &[u8]) -> bool {
 }
 
 fn same_expression(have: &[u8], want: &[u8]) -> bool {
-    let name = |e| find(e, EXPR_NAME).map(|a| a.text()).unwrap_or_default();
     let data = |e| find(e, EXPR_DATA).map(|a| a.value).unwrap_or_default();
-    let expression = name(want);
-    name(have) == expression
+    let expression = name(want).unwrap_or_default();
+    name(have).is_some_and(|n| n == expression)
         && same_attributes(data(have), data(want))
         && attributes(data(have))
             .all(|h| find(data(want), h.kind).is_some() || added_by_kernel(&expression, h.kind, h.value))
@@ -269,7 +268,7 @@ pub fn kernel_option(expression: &str, family: Family) -> Option<&'static str> {
     })
 }
 
-/// Names of the expressions in a rule's NFTA_RULE_EXPRESSIONS value.
-pub fn names(expressions: &[u8]) -> impl Iterator<Item = String> {
-    attributes(expressions).filter_map(|e| Some(find(e.value, EXPR_NAME)?.text()))
+/// The name of an expression, from its list element.
+pub fn name(element: &[u8]) -> Option<String> {
+    find(element, EXPR_NAME).map(|a| a.text())
 }
