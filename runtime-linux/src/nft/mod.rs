@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod fixture;
+pub mod apply;
+pub mod diff;
 pub mod model;
 pub mod read;
 pub mod text;

@@ -88,7 +88,9 @@ impl Shape {
 
     /// Whether elements of one fit the other and `nft` prints both alike; comments may differ.
     pub fn fits(&self, other: &Self) -> bool {
-        let numbers = |s: &Self| (s.flags, s.key_type, s.key_len, s.data_type, s.data_len);
+        // The length of a verdict is the kernel's own affair.
+        let data_len = |s: &Self| if s.data_type == VERDICT_TYPE { 0 } else { s.data_len };
+        let numbers = |s: &Self| (s.flags, s.key_type, s.key_len, s.data_type, data_len(s));
         numbers(self) == numbers(other) && userdata::same_typeof(&self.userdata, &other.userdata)
     }
 }
@@ -386,8 +388,9 @@ impl Collector {
             return index;
         }
         // A verdict that natlet has no word for gets an index that stands for none.
-        let index = match (u16::try_from(self.verdicts.len()), expression::read_verdict(data)) {
-            (Ok(index @ 0..u16::MAX), Some(verdict)) => {
+        let free = u16::try_from(self.verdicts.len()).ok().filter(|&index| index != u16::MAX);
+        let index = match (free, expression::read_verdict(data)) {
+            (Some(index), Some(verdict)) => {
                 self.verdicts.push(verdict);
                 index
             }

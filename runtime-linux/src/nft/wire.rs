@@ -90,13 +90,28 @@ enum What {
 impl Batch {
     /// An empty transaction that the kernel refuses (ERESTART) unless its ruleset still has this generation.
     pub fn new(generation: Option<u32>) -> Self {
-        let mut batch = Self { generation, ..Self::default() };
+        Self::with_capacity(generation, 0)
+    }
+
+    /// As [`Batch::new`], with room for so many bytes.
+    pub fn with_capacity(generation: Option<u32>, bytes: usize) -> Self {
+        let writer = Writer { bytes: Vec::with_capacity(bytes), overflow: false };
+        let mut batch = Self { generation, writer, ..Self::default() };
         batch.message(kind::BATCH_BEGIN, 0, None, What::Transaction, |w| {
             if let Some(generation) = generation {
                 w.put_u32(1, generation);
             }
         });
         batch
+    }
+
+    /// Makes a batch that was created with a generation insist on this one; 0 lifts the condition.
+    pub fn insist_on(&mut self, generation: u32) {
+        const VALUE: std::ops::Range<usize> = 24..28;
+        if self.generation.is_some() {
+            self.generation = Some(generation);
+            self.writer.bytes[VALUE].copy_from_slice(&attribute::Be32::from(generation).0);
+        }
     }
 
     /// Closes the transaction. Without this the kernel checks it and throws it away.
@@ -155,9 +170,17 @@ impl Batch {
         self.delete_table(place);
     }
 
-    /// NEWSET. `id` is any number that no other new set of the batch has. On a set that exists it raises the size (Linux
-    /// 6.18 does, older ones may ignore it) and changes nothing else.
+    /// NEWSET. `id` is any number that no other new set of the batch has.
     pub fn new_set(&mut self, place: Place<'_>, set: &Set, id: u32) {
+        self.sized_set(place, set, id, set.size);
+    }
+
+    /// NEWSET on a set that exists: raises its size (Linux 6.18 does, older ones may ignore it) and changes nothing else.
+    pub fn grow_set(&mut self, place: Place<'_>, set: &Set, id: u32, size: u32) {
+        self.sized_set(place, set, id, Some(size));
+    }
+
+    fn sized_set(&mut self, place: Place<'_>, set: &Set, id: u32, size: Option<u32>) {
         self.object(kind::NEWSET, header::CREATE, place, set.noun(), &set.name, |w| {
             w.put_str(1, place.table);
             w.put_str(2, &set.name);
@@ -169,7 +192,7 @@ impl Batch {
                 w.put_u32(7, len);
             }
             w.put_u32(10, id);
-            description(w, set);
+            description(w, set, size);
             w.put(13, &userdata::set(set));
         });
     }
@@ -430,13 +453,13 @@ pub fn data_type(data: &SetData) -> Option<(u32, u32)> {
 
 /// NFTA_SET_DESC: the size, and for ranges of concatenations each field's length in bytes (the header says bits, the kernel
 /// means bytes).
-fn description(w: &mut Writer, set: &Set) {
+fn description(w: &mut Writer, set: &Set, size: Option<u32>) {
     let concat = set.interval && set.key.len() > 1;
-    if set.size.is_none() && !concat {
+    if size.is_none() && !concat {
         return;
     }
     w.nest(9, |w| {
-        if let Some(size) = set.size {
+        if let Some(size) = size {
             w.put_u32(1, size);
         }
         if concat {
