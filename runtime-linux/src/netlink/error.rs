@@ -122,3 +122,22 @@ fn hint(errno: Errno, options: &[&str]) -> Option<String> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_and_what_to_do() {
+        let object = || Some("rule 3 of chain postrouting of family ip".to_owned());
+        let text = Refusal::new(Errno::EPERM as i32, None, object(), &[]).to_string();
+        assert!(text.contains("rule 3 of chain postrouting") && text.contains("CAP_NET_ADMIN"), "{text}");
+        let text = Refusal::new(Errno::ENOENT as i32, None, object(), &["CONFIG_NFT_NUMGEN"]).to_string();
+        assert!(text.ends_with("the rule needs a kernel with CONFIG_NFT_NUMGEN"), "{text}");
+        let text = Refusal::new(Errno::ERANGE as i32, Some("Attribute failed policy validation".into()), None, &[]);
+        assert_eq!(
+            text.to_string(),
+            "the kernel refused the request: Numerical result out of range (ERANGE) (Attribute failed policy validation)"
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! From what is loaded to what is wanted, in an order in which every packet is translated by one state or the other.
 //!
-//! A packet does two look-ups (frontend, then endpoint) and a transaction can fall between them. So a change is up to three
-//! transactions: *prepare* adds what nothing leads to yet, *switch* changes where packets are led, *clean* removes what
-//! nothing leads to any more. A table that is not there is loaded in one; a table of another shape is replaced in one.
+//! A packet does two look-ups (frontend, then endpoint) and a transaction can fall between them. So a change is up to four
+//! transactions: *grow* raises the size of full sets, *prepare* adds what nothing leads to yet, *switch* changes where
+//! packets are led, *clean* removes what nothing leads to any more. A table that is not there is loaded in one; a table of another shape is replaced in one.
 
 mod elements;
 mod phase;
@@ -127,9 +127,10 @@ fn same_rules(have: &LoadedChain, family: Family, want: &Chain) -> bool {
         })
 }
 
-/// The three phases as they grow.
+/// The phases as they come together.
 #[derive(Default)]
 struct Work<'a> {
+    grow: Vec<Operation<'a>>,
     prepare: Vec<Operation<'a>>,
     switch: Vec<Operation<'a>>,
     clean: Vec<Operation<'a>>,
@@ -144,7 +145,12 @@ impl<'a> Work<'a> {
             self.plan.summary.removed += removed;
             self.plan.summary.changed += changed;
         }
-        let phases = [(PhaseName::Prepare, self.prepare), (PhaseName::Switch, self.switch), (PhaseName::Clean, self.clean)];
+        let phases = [
+            (PhaseName::Grow, self.grow),
+            (PhaseName::Prepare, self.prepare),
+            (PhaseName::Switch, self.switch),
+            (PhaseName::Clean, self.clean),
+        ];
         self.plan.phases = phases
             .into_iter()
             .filter(|(_, operations)| !operations.is_empty())
@@ -222,7 +228,7 @@ impl<'a> Work<'a> {
             let during = u32::try_from(have.set.elements.len() + added).unwrap_or(u32::MAX);
             let needed = set.size.unwrap_or(0).max(during);
             if needed > size {
-                self.prepare.push(Operation::GrowSet(place, set, needed));
+                self.grow.push(Operation::GrowSet(place, set, needed));
             }
         }
         if added + removed + changed == 0 {

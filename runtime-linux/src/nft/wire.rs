@@ -175,7 +175,8 @@ impl Batch {
         self.sized_set(place, set, id, set.size);
     }
 
-    /// NEWSET on a set that exists: raises its size (Linux 6.18 does, older ones may ignore it) and changes nothing else.
+    /// NEWSET on a set that exists: raises its size and changes nothing else. It holds once the transaction is
+    /// committed, not for elements in the same one (tried on Linux 6.18; older ones may ignore it).
     pub fn grow_set(&mut self, place: Place<'_>, set: &Set, id: u32, size: u32) {
         self.sized_set(place, set, id, Some(size));
     }

@@ -6,9 +6,11 @@ use super::super::wire::{Batch, Place};
 /// Room that a message needs beyond the limit at which a batch is closed.
 const LARGEST_MESSAGE: usize = 68 * 1024;
 
-/// Which of the three steps a transaction is.
+/// Which step a transaction is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhaseName {
+    /// Raises the size of sets: on its own, because the kernel counts elements against the size before the transaction.
+    Grow,
     /// Adds what nothing leads to yet.
     Prepare,
     /// Changes where packets are led; also a whole table.
