@@ -8,8 +8,10 @@
 pub mod cli;
 pub mod export;
 pub mod image;
+pub mod kernel;
 pub mod lab;
 pub mod lower;
+pub mod netlink;
 pub mod nft;
 pub mod source;
 pub mod view;

@@ -5,21 +5,23 @@ mod compile;
 mod export;
 mod failure;
 mod input;
-// mod kernel;
+mod kernel;
 mod show;
 mod trace;
-// mod try_;
+mod try_;
 
 use args::{Cli, Command};
 use clap::Parser;
-use failure::Failure;
 use std::process::ExitCode;
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        Command::Try(_) | Command::Load(_) | Command::Unload | Command::Status(_) => Ok(()),
+        Command::Try(args) => try_::run(&args),
+        Command::Load(args) => kernel::load(&args),
+        Command::Unload => kernel::unload(),
+        Command::Status(args) => kernel::status(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Trace(args) => trace::run(&args),

@@ -57,6 +57,34 @@ pub struct Set {
     pub elements: Elements,
 }
 
+impl Set {
+    /// Bytes of data that [`Elements`] of this set have per element: the value, a verdict's index, the end of a range.
+    pub fn data_width(&self) -> usize {
+        match &self.data {
+            SetData::None if self.interval => width(&self.key),
+            SetData::None => 0,
+            SetData::Value(fields) => width(fields),
+            SetData::Verdict(_) => 2,
+        }
+    }
+
+    /// No elements yet, of this set's widths.
+    pub fn empty_elements(&self) -> Elements {
+        Elements::new(width(&self.key), self.data_width())
+    }
+
+    /// The verdict that an element's data stands for.
+    pub fn verdict(&self, data: &[u8]) -> Option<&Verdict> {
+        let (SetData::Verdict(verdicts), Ok(index)) = (&self.data, data.try_into()) else { return None };
+        verdicts.get(usize::from(u16::from_le_bytes(index)))
+    }
+
+    /// `map` or `set`, as `nft` calls it.
+    pub fn noun(&self) -> &'static str {
+        if self.data == SetData::None { "set" } else { "map" }
+    }
+}
+
 /// What an element of a set holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetData {
@@ -186,13 +214,24 @@ impl Elements {
         self.data_len
     }
 
+    /// Whether any element has a comment.
+    pub fn has_comments(&self) -> bool {
+        !self.text.is_empty()
+    }
+
+    /// The element at a position of [`Elements::iter`].
+    ///
+    /// # Panics
+    /// If there are not so many elements.
+    pub fn get(&self, i: usize) -> Element<'_> {
+        let stride = self.key_len + self.data_len;
+        let (key, data) = self.bytes[i * stride..(i + 1) * stride].split_at(self.key_len);
+        Element { key, data, comment: self.comment(i) }
+    }
+
     /// The elements, in order of insertion.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Element<'_>> + '_ {
-        let stride = (self.key_len + self.data_len).max(1);
-        self.bytes.chunks_exact(stride).enumerate().map(|(i, e)| {
-            let (key, data) = e.split_at(self.key_len);
-            Element { key, data, comment: self.comment(i) }
-        })
+        (0..self.len()).map(|i| self.get(i))
     }
 
     fn comment(&self, i: usize) -> &str {
@@ -292,6 +331,8 @@ pub enum Expression {
     Payload { dreg: Register, base: u32, offset: u32, len: u32 },
     /// `meta`: NFT_META_L4PROTO 16, NFT_META_MARK 3 and others.
     Meta { dreg: Register, key: u32 },
+    /// `meta … set`: writes a register to NFT_META_MARK 3.
+    MetaSet { sreg: Register, key: u32 },
     /// `ct`: NFT_CT_STATUS 2, NFT_CT_DST_IP 20 and others; direction 0 original, 1 reply.
     Ct { dreg: Register, key: u32, direction: Option<u8> },
     /// `cmp`: equal or not.

@@ -1,0 +1,126 @@
+//! Makes the kernel hold what is wanted, whatever it holds now.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::diff::{PhaseName, Plan, Summary, plan, plan_replacing};
+use super::model::Ruleset;
+use super::read::{read, read_objects};
+use super::wire::{Batch, Place};
+use crate::netlink::{LoadError, Netlink};
+
+/// How often to start again because another program changed the ruleset (the generation is common to all of them).
+const ATTEMPTS: u32 = 10;
+
+/// What [`apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What differed before.
+    pub summary: Summary,
+    /// Transactions sent, in order; empty when nothing differed.
+    pub phases: Vec<PhaseName>,
+    /// Bytes sent.
+    pub bytes: usize,
+    /// How often the work was begun again because others changed the ruleset.
+    pub retries: u32,
+}
+
+impl std::fmt::Display for Outcome {
+    /// What changed, in words: `nothing to change`, or the counts of elements and objects.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let s = &self.summary;
+        if self.phases.is_empty() {
+            return f.write_str("nothing to change");
+        }
+        write!(
+            f,
+            "{} elements added, {} changed, {} removed in {} transactions of {} bytes",
+            s.added,
+            s.changed,
+            s.removed,
+            self.phases.len(),
+            self.bytes
+        )?;
+        match s.replaced.as_slice() {
+            [] => Ok(()),
+            replaced => write!(f, "; replaced whole: {}", replaced[0].1),
+        }
+    }
+}
+
+/// Loads a ruleset: reads what is there, plans, and sends the difference in make-before-break order. Tables named `natlet`
+/// that are not wanted are deleted; no other table is touched. Each transaction is refused by the kernel if anything changed
+/// since the read; then everything starts again.
+pub fn apply(netlink: &mut Netlink, wanted: &Ruleset) -> Result<Outcome, LoadError> {
+    let mut replace: Option<String> = None;
+    for retries in 0..ATTEMPTS {
+        let current = read(netlink)?;
+        let plan = match &replace {
+            None => plan(&current, wanted),
+            Some(reason) => plan_replacing(&current, wanted, reason),
+        };
+        match send(netlink, &plan, current.generation) {
+            Ok(outcome) => return Ok(Outcome { retries, ..outcome }),
+            Err(LoadError::Stale) => pause(retries),
+            // A small step that the kernel refuses although nothing changed meanwhile (a set it will not let grow, elements
+            // of another author): the whole table is the way that needs nothing of what is there.
+            Err(e) if replace.is_none() && !current.tables.is_empty() && is_conflict(&e) => replace = Some(e.to_string()),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(LoadError::Changing)
+}
+
+/// Deletes natlet's tables of both families and nothing else. `Ok(false)`: there were none.
+pub fn remove(netlink: &mut Netlink) -> Result<bool, LoadError> {
+    for retries in 0..ATTEMPTS {
+        let current = read_objects(netlink)?;
+        let mut batch = Batch::new(Some(current.generation));
+        for table in &current.tables {
+            batch.delete_table(Place { family: table.family, table: &table.name });
+        }
+        if batch.is_empty() {
+            return Ok(false);
+        }
+        batch.end();
+        match netlink.send_batch(&batch) {
+            Ok(()) => return Ok(true),
+            Err(LoadError::Stale) => pause(retries),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(LoadError::Changing)
+}
+
+fn send(netlink: &mut Netlink, plan: &Plan<'_>, mut generation: u32) -> Result<Outcome, LoadError> {
+    let mut outcome = Outcome { summary: plan.summary.clone(), ..Outcome::default() };
+    for phase in &plan.phases {
+        for mut batch in phase.batches(netlink.max_batch_len()) {
+            batch.insist_on(generation);
+            netlink.send_batch(&batch)?;
+            outcome.bytes += batch.len();
+            // Our own transaction moved it by one. More means that somebody came in between; the next batch then gets
+            // ERESTART, which is what it should.
+            generation = match generation.wrapping_add(1) {
+                0 => 1,
+                next => next,
+            };
+        }
+        outcome.phases.push(phase.name);
+    }
+    Ok(outcome)
+}
+
+fn is_conflict(error: &LoadError) -> bool {
+    let conflicts = [Errno::ENOENT, Errno::EEXIST, Errno::ENFILE, Errno::EBUSY];
+    error.errno().is_some_and(|errno| conflicts.iter().any(|&c| c as i32 == errno))
+}
+
+/// Waits up to 2, 4, 8 … 128 ms, so that two programs that collided do not collide again.
+fn pause(attempt: u32) {
+    let most = 2_000u64 << attempt.min(6);
+    let random = RandomState::new().hash_one(attempt);
+    std::thread::sleep(Duration::from_micros(random % most));
+}

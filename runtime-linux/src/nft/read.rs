@@ -1,0 +1,430 @@
+//! What the kernel holds under natlet's name.
+//!
+//! A set comes back as a [`Set`] of the model where its `typeof` says what it is; rules stay the kernel's bytes, to be
+//! compared with what we would write ([`super::wire::expression::covers`]), so that a rule of another author needs no
+//! understanding to be replaced.
+
+use std::collections::HashMap;
+
+use super::model::{Elements, Family, Set, SetData, Verdict, width};
+use super::wire::attribute::{attributes, find};
+use super::wire::element::{RawElement, read as read_elements, step_down};
+use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
+use crate::netlink::{LoadError, Netlink};
+
+/// The name of natlet's tables.
+pub const TABLE: &str = "natlet";
+/// How often a read starts again when the ruleset moves under it.
+const ATTEMPTS: u32 = 5;
+
+/// All of natlet's tables as one generation of the kernel's ruleset holds them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The generation: a transaction that insists on it changes exactly this.
+    pub generation: u32,
+    /// Tables, `ip` first.
+    pub tables: Vec<LoadedTable>,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedTable {
+    /// Family.
+    pub family: Family,
+    /// Name.
+    pub name: String,
+    /// NFT_TABLE_F_*: 1 dormant, 2 owned, 4 persistent.
+    pub flags: u32,
+    /// Comment.
+    pub comment: String,
+    /// Sets and maps.
+    pub sets: Vec<LoadedSet>,
+    /// Chains, with and without a hook.
+    pub chains: Vec<LoadedChain>,
+}
+
+/// A set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedSet {
+    /// The set as natlet would have written it. Key fields are empty where the `typeof` is none of natlet's; then the
+    /// elements were not read.
+    pub set: Set,
+    /// What the kernel knows of its form.
+    pub shape: Shape,
+    /// It holds what natlet never writes (a catch-all element, a key of another length).
+    pub odd: bool,
+}
+
+/// The form of a set in the kernel's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// NFT_SET_*.
+    pub flags: u32,
+    /// `nft`'s number of the key's type.
+    pub key_type: u32,
+    /// Bytes of a key.
+    pub key_len: u32,
+    /// `nft`'s number of the data's type; 0 for a set.
+    pub data_type: u32,
+    /// Bytes of data.
+    pub data_len: u32,
+    /// Userdata as it stands.
+    pub userdata: Vec<u8>,
+}
+
+impl Shape {
+    /// The form that writing this set gives.
+    pub fn of(set: &Set) -> Self {
+        let (data_type, data_len) = wire::data_type(&set.data).unwrap_or_default();
+        Self {
+            flags: wire::set_flags(set),
+            key_type: wire::type_number(&set.key),
+            key_len: u32::try_from(width(&set.key)).unwrap_or(u32::MAX),
+            data_type,
+            data_len,
+            userdata: userdata::set(set),
+        }
+    }
+
+    /// Whether elements of one fit the other and `nft` prints both alike; comments may differ.
+    pub fn fits(&self, other: &Self) -> bool {
+        // The length of a verdict is the kernel's own affair.
+        let data_len = |s: &Self| if s.data_type == VERDICT_TYPE { 0 } else { s.data_len };
+        let numbers = |s: &Self| (s.flags, s.key_type, s.key_len, s.data_type, data_len(s));
+        numbers(self) == numbers(other) && userdata::same_typeof(&self.userdata, &other.userdata)
+    }
+}
+
+/// A chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedChain {
+    /// Name.
+    pub name: String,
+    /// Its hook, for a base chain.
+    pub base: Option<LoadedBase>,
+    /// Rules in order.
+    pub rules: Vec<LoadedRule>,
+}
+
+/// Where a base chain is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedBase {
+    /// `nat`, `filter` or another.
+    pub kind: String,
+    /// NF_INET_*.
+    pub hook: u32,
+    /// Priority.
+    pub priority: i32,
+    /// 0 drop, 1 accept.
+    pub policy: u32,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedRule {
+    /// Handle.
+    pub handle: u64,
+    /// Value of NFTA_RULE_EXPRESSIONS.
+    pub expressions: Vec<u8>,
+    /// Comment.
+    pub comment: String,
+}
+
+/// Reads natlet's tables with all elements. 100,000 elements take the kernel about 0.2 s, and twice as many four times as
+/// long (every part of a dump starts its walk anew).
+pub fn read(netlink: &mut Netlink) -> Result<Loaded, LoadError> {
+    read_matching(netlink, |_| true)
+}
+
+/// Reads natlet's tables without the elements of their sets: cheap at any size.
+pub fn read_objects(netlink: &mut Netlink) -> Result<Loaded, LoadError> {
+    read_matching(netlink, |_| false)
+}
+
+/// Reads natlet's tables with the elements of the sets whose name is wanted.
+pub fn read_matching(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> Result<Loaded, LoadError> {
+    for _ in 0..ATTEMPTS {
+        let generation = netlink.generation()?;
+        let mut reader = Reader { netlink, generation, consistent: true };
+        let mut loaded = Loaded { generation, tables: Vec::new() };
+        for family in [Family::Ip, Family::Ip6] {
+            loaded.tables.extend(reader.table(family, &elements)?);
+        }
+        if reader.consistent && netlink.generation()? == generation {
+            return Ok(loaded);
+        }
+    }
+    Err(LoadError::Changing)
+}
+
+struct Reader<'n> {
+    netlink: &'n mut Netlink,
+    generation: u32,
+    /// All replies so far came from `generation`. Element dumps carry no "interrupted" flag, so the low 16 bits of the
+    /// generation in each reply are what tells.
+    consistent: bool,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, family: Family, elements: &dyn Fn(&str) -> bool) -> Result<Option<LoadedTable>, LoadError> {
+        let mut table = None;
+        self.netlink.get(
+            kind::GETTABLE,
+            Some(family),
+            |w| w.put_str(1, TABLE),
+            |message| {
+                let attribute = |kind| find(message.attributes, kind);
+                let comment = attribute(6).map(|a| userdata::read_comment(a.value).to_owned()).unwrap_or_default();
+                let flags = attribute(2).map_or(0, |a| a.u32());
+                table = Some(LoadedTable {
+                    family,
+                    name: TABLE.into(),
+                    flags,
+                    comment,
+                    sets: Vec::new(),
+                    chains: Vec::new(),
+                });
+            },
+        )?;
+        let Some(mut table) = table else { return Ok(None) };
+        table.sets = self.sets(family)?;
+        table.chains = self.chains(family)?;
+        for set in table.sets.iter_mut().filter(|s| !s.set.key.is_empty() && elements(&s.set.name)) {
+            self.elements(family, set)?;
+        }
+        Ok(Some(table))
+    }
+
+    /// A dump of objects of natlet's table; `parse` makes one of a reply's attributes.
+    fn dump<T>(&mut self, kind: u8, family: Family, parse: impl Fn(&[u8]) -> Option<T>) -> Result<Vec<T>, LoadError> {
+        let (mut out, low) = (Vec::new(), self.generation & 0xffff);
+        let mut same = true;
+        let complete = self.netlink.dump(
+            kind,
+            family,
+            |w| w.put_str(1, TABLE),
+            |message| {
+                same &= u32::from(message.resource) == low;
+                if find(message.attributes, 1).is_some_and(|t| t.text() == TABLE) {
+                    out.extend(parse(message.attributes));
+                }
+            },
+        )?;
+        self.consistent &= same && complete;
+        Ok(out)
+    }
+
+    fn sets(&mut self, family: Family) -> Result<Vec<LoadedSet>, LoadError> {
+        self.dump(kind::GETSET, family, parse_set)
+    }
+
+    fn chains(&mut self, family: Family) -> Result<Vec<LoadedChain>, LoadError> {
+        let mut chains = self.dump(kind::GETCHAIN, family, parse_chain)?;
+        let rules = self.dump(kind::GETRULE, family, |attributes| {
+            let chain = find(attributes, 2)?.text();
+            Some((chain, parse_rule(attributes)))
+        })?;
+        for (chain, rule) in rules {
+            if let Some(chain) = chains.iter_mut().find(|c| c.name == chain) {
+                chain.rules.push(rule);
+            }
+        }
+        Ok(chains)
+    }
+
+    fn elements(&mut self, family: Family, loaded: &mut LoadedSet) -> Result<(), LoadError> {
+        let mut collector = Collector::new(&loaded.set, loaded.shape.key_len);
+        let low = self.generation & 0xffff;
+        let mut same = true;
+        let complete = self.netlink.dump(
+            kind::GETSETELEM,
+            family,
+            |w| {
+                w.put_str(1, TABLE);
+                w.put_str(2, &loaded.set.name);
+            },
+            |message| {
+                same &= u32::from(message.resource) == low;
+                read_elements(message.attributes).for_each(|e| collector.push(&e));
+            },
+        )?;
+        self.consistent &= same && complete;
+        collector.finish(loaded);
+        Ok(())
+    }
+}
+
+fn parse_set(body: &[u8]) -> Option<LoadedSet> {
+    let (mut name, mut shape, mut size) = (None, Shape::default(), None);
+    for a in attributes(body) {
+        match a.kind {
+            2 => name = Some(a.text()),
+            3 => shape.flags = a.u32(),
+            4 => shape.key_type = a.u32(),
+            5 => shape.key_len = a.u32(),
+            6 => shape.data_type = a.u32(),
+            7 => shape.data_len = a.u32(),
+            9 => size = find(a.value, 1).map(|s| s.u32()),
+            13 => shape.userdata = a.value.to_vec(),
+            _ => {}
+        }
+    }
+    let data = match (shape.flags & set_flag::MAP, shape.data_type) {
+        (0, _) => Some(SetData::None),
+        (_, VERDICT_TYPE) => Some(SetData::Verdict(Vec::new())),
+        _ => userdata::read_data_fields(&shape.userdata).map(SetData::Value),
+    };
+    let key = userdata::read_key_fields(&shape.userdata).unwrap_or_default();
+    let mut set = Set {
+        name: name?,
+        key,
+        data: data.clone().unwrap_or(SetData::None),
+        interval: shape.flags & set_flag::INTERVAL != 0,
+        size,
+        comment: userdata::read_set_comment(&shape.userdata).to_owned(),
+        elements: Elements::default(),
+    };
+    // A form that our words do not describe is not read any further: it is to be replaced, not changed.
+    if data.is_none() || !Shape::of(&set).fits(&shape) {
+        set.key = Vec::new();
+    }
+    set.elements = set.empty_elements();
+    Some(LoadedSet { set, shape, odd: false })
+}
+
+fn parse_chain(body: &[u8]) -> Option<LoadedChain> {
+    let base = find(body, 4).map(|hook| LoadedBase {
+        kind: find(body, 7).map(|a| a.text()).unwrap_or_default(),
+        hook: find(hook.value, 1).map_or(0, |a| a.u32()),
+        priority: find(hook.value, 2).map_or(0, |a| a.u32()).cast_signed(),
+        policy: find(body, 5).map_or(1, |a| a.u32()),
+    });
+    Some(LoadedChain { name: find(body, 3)?.text(), base, rules: Vec::new() })
+}
+
+fn parse_rule(body: &[u8]) -> LoadedRule {
+    LoadedRule {
+        handle: find(body, 3).map_or(0, |a| a.u64()),
+        expressions: find(body, 4).map(|a| a.value.to_vec()).unwrap_or_default(),
+        comment: find(body, 7).map(|a| userdata::read_comment(a.value).to_owned()).unwrap_or_default(),
+    }
+}
+
+/// Turns the kernel's elements into the model's.
+struct Collector {
+    elements: Elements,
+    verdicts: Vec<Verdict>,
+    /// Raw verdict data to its index, so that each is parsed once.
+    seen: HashMap<Vec<u8>, u16>,
+    /// Bounds of a one-field interval set, to be joined at the end.
+    bounds: Vec<Bound>,
+    form: Form,
+    key_len: usize,
+    odd: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Set,
+    Value,
+    Verdict,
+    Bounds,
+    Ranges,
+}
+
+struct Bound {
+    key: Vec<u8>,
+    end: bool,
+    comment: String,
+}
+
+impl Collector {
+    fn new(set: &Set, key_len: u32) -> Self {
+        let form = match (&set.data, set.interval, set.key.len()) {
+            (SetData::None, true, 1) => Form::Bounds,
+            (SetData::None, true, _) => Form::Ranges,
+            (SetData::None, false, _) => Form::Set,
+            (SetData::Value(_), ..) => Form::Value,
+            (SetData::Verdict(_), ..) => Form::Verdict,
+        };
+        Self {
+            elements: set.empty_elements(),
+            verdicts: Vec::new(),
+            seen: HashMap::new(),
+            bounds: Vec::new(),
+            form,
+            key_len: key_len as usize,
+            odd: false,
+        }
+    }
+
+    fn push(&mut self, e: &RawElement<'_>) {
+        if e.key.len() != self.key_len {
+            self.odd = true;
+            return;
+        }
+        let index;
+        let data: &[u8] = match self.form {
+            Form::Set => &[],
+            Form::Value => expression::read_value(e.data).unwrap_or_default(),
+            Form::Ranges => e.key_end.unwrap_or(e.key),
+            Form::Verdict => {
+                index = self.verdict(e.data).to_le_bytes();
+                &index
+            }
+            Form::Bounds => {
+                self.bounds.push(Bound { key: e.key.to_vec(), end: e.end, comment: e.comment.to_owned() });
+                return;
+            }
+        };
+        if data.len() == self.elements.data_len() {
+            self.elements.push(e.key, data, e.comment);
+        } else {
+            self.odd = true;
+        }
+    }
+
+    fn verdict(&mut self, data: &[u8]) -> u16 {
+        if let Some(&index) = self.seen.get(data) {
+            return index;
+        }
+        // A verdict that natlet has no word for gets an index that stands for none.
+        let free = u16::try_from(self.verdicts.len()).ok().filter(|&index| index != u16::MAX);
+        let index = match (free, expression::read_verdict(data)) {
+            (Some(index), Some(verdict)) => {
+                self.verdicts.push(verdict);
+                index
+            }
+            _ => u16::MAX,
+        };
+        self.seen.insert(data.to_vec(), index);
+        index
+    }
+
+    /// A range lasts until the next bound, of whichever kind, or to the last address. Ends without a start (`nft` writes one
+    /// at zero) say nothing.
+    fn join(&mut self) {
+        self.bounds.sort_unstable_by(|a, b| (&a.key, !a.end).cmp(&(&b.key, !b.end)));
+        for (i, start) in self.bounds.iter().enumerate().filter(|(_, b)| !b.end) {
+            let next = self.bounds[i + 1..].iter().find(|b| b.key != start.key);
+            let last = next.map_or_else(
+                || vec![0xff; self.key_len],
+                |next| {
+                    let mut last = next.key.clone();
+                    step_down(&mut last);
+                    last
+                },
+            );
+            self.elements.push(&start.key, &last, &start.comment);
+        }
+    }
+
+    fn finish(mut self, loaded: &mut LoadedSet) {
+        self.join();
+        loaded.set.elements = self.elements;
+        loaded.odd |= self.odd;
+        if let SetData::Verdict(verdicts) = &mut loaded.set.data {
+            *verdicts = self.verdicts;
+        }
+    }
+}
