@@ -11,7 +11,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::netlink::{LoadError, Netlink};
 use natlet::nft::apply::{apply, remove};
 use natlet::nft::diff::{PhaseName, plan};
-use natlet::nft::model::{self, BaseChain, ChainType, Family, Field, Hook, Rule, Ruleset, Set, SetData, Table, Verdict};
+use natlet::nft::model::{
+    self, BaseChain, ChainType, Family, Field, Hook, Rule, Ruleset, Set, SetData, Table, Verdict,
+};
 use natlet::nft::read::{Loaded, read};
 use natlet::nft::wire::Batch;
 use nix::sched::{CloneFlags, unshare};
@@ -52,8 +54,10 @@ fn main() {
         }
     }
     let ignored = skip.is_some();
-    let mut trials: Vec<Trial> =
-        TESTS.iter().map(|&(name, test)| Trial::test(name, move || in_namespace(test)).with_ignored_flag(ignored)).collect();
+    let mut trials: Vec<Trial> = TESTS
+        .iter()
+        .map(|&(name, test)| Trial::test(name, move || in_namespace(test)).with_ignored_flag(ignored))
+        .collect();
     trials.push(Trial::test("bench_100k", || in_namespace(bench)).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -188,7 +192,11 @@ fn nft_lists_and_reloads() -> Result<(), Failed> {
     // What nft made of the text is taken over with the rules it writes otherwise (a byte swap of one byte).
     let outcome = apply(&mut netlink, &wanted)?;
     check(&format!("taken over by small steps: {outcome:?}"), outcome.summary.replaced.is_empty())?;
-    same("elements are the same", &(outcome.summary.added, outcome.summary.removed, outcome.summary.changed), &(0, 0, 0))?;
+    same(
+        "elements are the same",
+        &(outcome.summary.added, outcome.summary.removed, outcome.summary.changed),
+        &(0, 0, 0),
+    )?;
     is_in_place(&mut netlink, &wanted)?;
     same("listing after that", &nft(&["list", "ruleset"])?, &text)
 }
@@ -231,8 +239,13 @@ fn small_changes_are_small() -> Result<(), Failed> {
     same("counts", &(s.added, s.removed, s.changed, s.changed_chains, s.new_objects), &(1, 0, 1, 0, 0))?;
     let names: Vec<_> = planned.phases.iter().map(|p| p.name).collect();
     same("phases", &names, &vec![PhaseName::Prepare, PhaseName::Switch])?;
-    let changes: Vec<_> = planned.element_changes().map(|c| format!("{} {} {}", c.set(), c.key(), c.comment())).collect();
-    same("words", &changes, &vec!["cluster-ips 192.168.5.90 new".into(), "program 0x00000001 natlet 0.1.0 id 5678".into()])?;
+    let changes: Vec<_> =
+        planned.element_changes().map(|c| format!("{} {} {}", c.set(), c.key(), c.comment())).collect();
+    same(
+        "words",
+        &changes,
+        &vec!["cluster-ips 192.168.5.90 new".into(), "program 0x00000001 natlet 0.1.0 id 5678".into()],
+    )?;
     let outcome = apply(&mut netlink, &wanted)?;
     check("a few hundred bytes", outcome.bytes < 600)?;
     is_in_place(&mut netlink, &wanted)
@@ -250,7 +263,8 @@ fn endpoints_grow_before_services() -> Result<(), Failed> {
         set_of(&mut wanted, "endpoints").elements.push(&key, &data, "");
     }
     let services = set_of(&mut wanted, "services");
-    services.data = SetData::Verdict(vec![Verdict::Goto("select-3".into()), Verdict::Drop, Verdict::Goto("refuse".into())]);
+    services.data =
+        SetData::Verdict(vec![Verdict::Goto("select-3".into()), Verdict::Drop, Verdict::Goto("refuse".into())]);
     services.elements = services.empty_elements();
     let key = |n: u8| [192, 168, 5, n, 6, 0, 0, 0, 1, 0xbb, 0, 0];
     services.elements.push(&key(77), &0u16.to_le_bytes(), "ns/new:https");
@@ -298,9 +312,11 @@ fn foreign_tables_are_untouched() -> Result<(), Failed> {
          table ip6 natlet2 { map m { type ipv6_addr : verdict; elements = { 2001:db8::1 : drop }; }; }",
     )?;
     let listing = || -> Result<String, Failed> {
-        Ok([nft(&["-a", "list", "table", "inet", "natlet"])?,
+        Ok([
+            nft(&["-a", "list", "table", "inet", "natlet"])?,
             nft(&["-a", "list", "table", "ip", "other"])?,
-            nft(&["-a", "list", "table", "ip6", "natlet2"])?]
+            nft(&["-a", "list", "table", "ip6", "natlet2"])?,
+        ]
         .concat())
     };
     let before = listing()?;

@@ -122,7 +122,9 @@ fn choose<'a>(program: &Program<'a>) -> (Vec<ProgramFrontend<'a>>, Vec<String>) 
     }
     let beyond = total - sctp - kept.len();
     if beyond > 0 {
-        notes.push(format!("note: {beyond} frontends are loaded but not tried: {MAX_LISTENERS} endpoints are served at most"));
+        notes.push(format!(
+            "note: {beyond} frontends are loaded but not tried: {MAX_LISTENERS} endpoints are served at most"
+        ));
     }
     (kept, notes)
 }
@@ -154,7 +156,9 @@ fn connect(
         let probe = Probe { protocol: f.protocol, source: Some(SocketAddr::new(client, 0)), destination };
         let results = topology.client.run(|| lab::probes(&vec![probe; connections], TIMEOUT))?;
         let mut row = Row {
-            service: names.get(&f.record.offset()).map_or_else(|| format!("service-{}", f.record.offset()), |n| (*n).into()),
+            service: names
+                .get(&f.record.offset())
+                .map_or_else(|| format!("service-{}", f.record.offset()), |n| (*n).into()),
             kind: f.kind,
             destination,
             protocol: f.protocol,
@@ -218,12 +222,20 @@ fn text(program: &Program<'_>, client: &[IpAddr], rows: &[Row], connections: usi
         program.as_bytes().len(),
         loaded.as_secs_f64() * 1e3
     );
-    let _ = writeln!(out, "{connections} connections to each frontend from {}, through the kernel's NAT:\n", client.join(", "));
+    let _ = writeln!(
+        out,
+        "{connections} connections to each frontend from {}, through the kernel's NAT:\n",
+        client.join(", ")
+    );
     for line in table.to_string().lines() {
         let _ = writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
     }
     let right = rows.iter().filter(|r| r.is_as_expected()).count();
-    let _ = writeln!(out, "\n{right} of {} frontends as the program says. The namespace is gone; the host was not touched.", rows.len());
+    let _ = writeln!(
+        out,
+        "\n{right} of {} frontends as the program says. The namespace is gone; the host was not touched.",
+        rows.len()
+    );
     out
 }
 

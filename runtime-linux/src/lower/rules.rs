@@ -21,8 +21,6 @@ const CT_DST_IP6: u32 = 22;
 const STATE_NEW: u32 = 8;
 /// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
 const STATUS_DNAT: u32 = 0x20;
-/// `RTN_LOCAL` (linux/rtnetlink.h).
-const RTN_LOCAL: u32 = 2;
 
 /// All chains of a family: those without a hook first.
 pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
@@ -205,10 +203,7 @@ impl Build<'_> {
 
     /// `fib daddr type local`, less loopback unless it is asked for, within the NodePort addresses.
     fn node_port_address(&self) -> Vec<E> {
-        let mut expressions = vec![
-            E::FibType { dreg: FIRST, source: false },
-            E::Cmp { sreg: FIRST, equal: true, data: RTN_LOCAL.to_ne_bytes().into() },
-        ];
+        let mut expressions = vec![E::FibType { dreg: FIRST, source: false }];
         match self.family {
             Family::Ip if self.features.localhost_node_ports => {}
             Family::Ip => expressions.extend([
@@ -273,11 +268,7 @@ impl Build<'_> {
 
     /// The node's own traffic to an external address under policy Local.
     fn masquerade_node(&self) -> Chain {
-        let local = vec![
-            E::FibType { dreg: FIRST, source: true },
-            E::Cmp { sreg: FIRST, equal: true, data: RTN_LOCAL.to_ne_bytes().into() },
-            E::Masquerade,
-        ];
+        let local = vec![E::FibType { dreg: FIRST, source: true }, E::Masquerade];
         Chain { name: "masquerade-node".into(), rules: vec![rule([self.not_a_pod(), local].concat())] }
     }
 }

@@ -81,8 +81,14 @@ struct Subject {
 #[derive(Clone, Debug)]
 enum What {
     Transaction,
-    Object { noun: &'static str, name: String },
-    Rule { chain: String, number: usize },
+    Object {
+        noun: &'static str,
+        name: String,
+    },
+    Rule {
+        chain: String,
+        number: usize,
+    },
     /// Index into [`Batch::sets`].
     Elements(usize),
 }
