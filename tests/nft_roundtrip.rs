@@ -11,7 +11,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::netlink::{LoadError, Netlink};
 use natlet::nft::apply::{apply, remove};
 use natlet::nft::diff::{PhaseName, plan};
-use natlet::nft::model::{self, BaseChain, ChainType, Family, Field, Hook, Rule, Ruleset, Set, SetData, Table, Verdict};
+use natlet::nft::model::{self, BaseChain, ChainType, Family, Hook, Rule, Ruleset, Set, SetData, Table, Verdict};
 use natlet::nft::read::{Loaded, read};
 use natlet::nft::wire::Batch;
 use nix::sched::{CloneFlags, unshare};
@@ -37,6 +37,7 @@ const TESTS: &[(&str, Test)] = &[
     ("errors_name_the_element", errors_name_the_element),
     ("errors_name_the_rule", errors_name_the_rule),
     ("stale_generation_is_said", stale_generation_is_said),
+    ("others_may_change_the_ruleset_meanwhile", others_may_change_the_ruleset_meanwhile),
     ("short_buffers_split_the_load", short_buffers_split_the_load),
     ("table_comment_is_fixed_at_creation", table_comment_is_fixed_at_creation),
     ("removes_only_its_own", removes_only_its_own),
@@ -52,8 +53,10 @@ fn main() {
         }
     }
     let ignored = skip.is_some();
-    let mut trials: Vec<Trial> =
-        TESTS.iter().map(|&(name, test)| Trial::test(name, move || in_namespace(test)).with_ignored_flag(ignored)).collect();
+    let mut trials: Vec<Trial> = TESTS
+        .iter()
+        .map(|&(name, test)| Trial::test(name, move || in_namespace(test)).with_ignored_flag(ignored))
+        .collect();
     trials.push(Trial::test("bench_100k", || in_namespace(bench)).with_ignored_flag(true));
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -149,18 +152,21 @@ fn loads_and_reads_back() -> Result<(), Failed> {
     same("a second load sends nothing", &(again.phases.len(), again.bytes), &(0, 0))
 }
 
-/// A set with its elements in order and its verdicts in words.
-fn sorted(set: &Set) -> (String, Vec<Field>, Option<u32>, String, Vec<(String, String, String)>) {
+/// A set's form, and its elements in order and in words.
+fn sorted(set: &Set) -> (Set, Vec<[String; 3]>) {
     let mut elements: Vec<_> = set
         .elements
         .iter()
         .map(|e| {
-            let data = natlet::nft::text::data(set, e.data);
-            (natlet::nft::text::key(set, e.key, e.data), data, e.comment.to_owned())
+            [natlet::nft::text::key(set, e.key, e.data), natlet::nft::text::data(set, e.data), e.comment.to_owned()]
         })
         .collect();
     elements.sort();
-    (set.name.clone(), set.key.clone(), set.size, set.comment.clone(), elements)
+    let data = match &set.data {
+        SetData::Verdict(_) => SetData::Verdict(Vec::new()),
+        other => other.clone(),
+    };
+    (Set { data, elements: set.empty_elements(), ..set.clone() }, elements)
 }
 
 fn nft_lists_and_reloads() -> Result<(), Failed> {
@@ -188,7 +194,11 @@ fn nft_lists_and_reloads() -> Result<(), Failed> {
     // What nft made of the text is taken over with the rules it writes otherwise (a byte swap of one byte).
     let outcome = apply(&mut netlink, &wanted)?;
     check(&format!("taken over by small steps: {outcome:?}"), outcome.summary.replaced.is_empty())?;
-    same("elements are the same", &(outcome.summary.added, outcome.summary.removed, outcome.summary.changed), &(0, 0, 0))?;
+    same(
+        "elements are the same",
+        &(outcome.summary.added, outcome.summary.removed, outcome.summary.changed),
+        &(0, 0, 0),
+    )?;
     is_in_place(&mut netlink, &wanted)?;
     same("listing after that", &nft(&["list", "ruleset"])?, &text)
 }
@@ -231,8 +241,13 @@ fn small_changes_are_small() -> Result<(), Failed> {
     same("counts", &(s.added, s.removed, s.changed, s.changed_chains, s.new_objects), &(1, 0, 1, 0, 0))?;
     let names: Vec<_> = planned.phases.iter().map(|p| p.name).collect();
     same("phases", &names, &vec![PhaseName::Prepare, PhaseName::Switch])?;
-    let changes: Vec<_> = planned.element_changes().map(|c| format!("{} {} {}", c.set(), c.key(), c.comment())).collect();
-    same("words", &changes, &vec!["cluster-ips 192.168.5.90 new".into(), "program 0x00000001 natlet 0.1.0 id 5678".into()])?;
+    let changes: Vec<_> =
+        planned.element_changes().map(|c| format!("{} {} {}", c.set(), c.key(), c.comment())).collect();
+    same(
+        "words",
+        &changes,
+        &vec!["cluster-ips 192.168.5.90 new".into(), "program 0x00000001 natlet 0.1.0 id 5678".into()],
+    )?;
     let outcome = apply(&mut netlink, &wanted)?;
     check("a few hundred bytes", outcome.bytes < 600)?;
     is_in_place(&mut netlink, &wanted)
@@ -250,7 +265,8 @@ fn endpoints_grow_before_services() -> Result<(), Failed> {
         set_of(&mut wanted, "endpoints").elements.push(&key, &data, "");
     }
     let services = set_of(&mut wanted, "services");
-    services.data = SetData::Verdict(vec![Verdict::Goto("select-3".into()), Verdict::Drop, Verdict::Goto("refuse".into())]);
+    services.data =
+        SetData::Verdict(vec![Verdict::Goto("select-3".into()), Verdict::Drop, Verdict::Goto("refuse".into())]);
     services.elements = services.empty_elements();
     let key = |n: u8| [192, 168, 5, n, 6, 0, 0, 0, 1, 0xbb, 0, 0];
     services.elements.push(&key(77), &0u16.to_le_bytes(), "ns/new:https");
@@ -298,9 +314,11 @@ fn foreign_tables_are_untouched() -> Result<(), Failed> {
          table ip6 natlet2 { map m { type ipv6_addr : verdict; elements = { 2001:db8::1 : drop }; }; }",
     )?;
     let listing = || -> Result<String, Failed> {
-        Ok([nft(&["-a", "list", "table", "inet", "natlet"])?,
+        Ok([
+            nft(&["-a", "list", "table", "inet", "natlet"])?,
             nft(&["-a", "list", "table", "ip", "other"])?,
-            nft(&["-a", "list", "table", "ip6", "natlet2"])?]
+            nft(&["-a", "list", "table", "ip6", "natlet2"])?,
+        ]
         .concat())
     };
     let before = listing()?;
@@ -396,7 +414,9 @@ fn ranges_survive() -> Result<(), Failed> {
     ] {
         let pods = set_of(&mut wanted, "pods");
         pods.elements = pods.empty_elements();
-        ranges.iter().for_each(|r| pods.elements.push(&r[..4], &r[4..], "range"));
+        for r in ranges {
+            pods.elements.push(&r[..4], &r[4..], "range");
+        }
         let outcome = apply(&mut netlink, &wanted)?;
         check(&format!("{ranges:?} by small steps: {outcome:?}"), outcome.summary.replaced.is_empty())?;
         is_in_place(&mut netlink, &wanted)?;
@@ -484,6 +504,26 @@ fn stale_generation_is_said() -> Result<(), Failed> {
     unfinished.delete_table(wanted.tables[1].place());
     let result = netlink.send_batch(&unfinished);
     check(&format!("without an end nothing happens: {result:?}"), matches!(result, Err(LoadError::NoAnswer)))
+}
+
+fn others_may_change_the_ruleset_meanwhile() -> Result<(), Failed> {
+    nft_reads("add table ip other; add set ip other s { type ipv4_addr; }")?;
+    let script = "while :; do nft add element ip other s '{ 192.0.2.1 }'; nft flush set ip other s; done";
+    let mut writer = Command::new("sh").args(["-c", script]).spawn()?;
+    let (full, mut less) = (fixture::ruleset(), fixture::ruleset());
+    let services = set_of(&mut less, "services");
+    fixture::without(services, &|e| e.comment.is_empty());
+    let result = (|| {
+        let mut netlink = Netlink::open()?;
+        for _ in 0..100 {
+            apply(&mut netlink, &full)?;
+            apply(&mut netlink, &less)?;
+        }
+        is_in_place(&mut netlink, &less)
+    })();
+    writer.kill()?;
+    writer.wait()?;
+    result
 }
 
 fn short_buffers_split_the_load() -> Result<(), Failed> {

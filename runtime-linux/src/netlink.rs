@@ -142,7 +142,9 @@ impl Netlink {
                     answers.lost = true;
                     continue;
                 }
-                Err(errno) => return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() }),
+                Err(errno) => {
+                    return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
+                }
             };
             for message in messages(self.buffer.get(..received).unwrap_or_default()) {
                 let Some(reply) = read_reply(&message) else { continue };
@@ -234,7 +236,9 @@ impl Netlink {
                     let _ = poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout);
                 }
                 Err(Errno::EINTR | Errno::ENOBUFS) => {}
-                Err(errno) => return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() }),
+                Err(errno) => {
+                    return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
+                }
             }
         }
     }

@@ -101,22 +101,28 @@ impl Refusal {
 
 fn hint(errno: Errno, options: &[&str]) -> Option<String> {
     Some(match errno {
-        Errno::EPERM => "natlet needs CAP_NET_ADMIN in this network namespace: run it as root; a table that another process \
+        Errno::EPERM => {
+            "natlet needs CAP_NET_ADMIN in this network namespace: run it as root; a table that another process \
                          owns can be changed by that process only"
-            .into(),
+                .into()
+        }
         Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EINVAL if !options.is_empty() => {
             let mut needed = options.to_vec();
             needed.sort_unstable();
             needed.dedup();
             format!("the rule needs a kernel with {}", needed.join(", "))
         }
-        Errno::EOPNOTSUPP => "the kernel lacks nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6) or \
+        Errno::EOPNOTSUPP => {
+            "the kernel lacks nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_IPV4, CONFIG_NF_TABLES_IPV6) or \
                               NAT chains (CONFIG_NFT_NAT)"
-            .into(),
+                .into()
+        }
         Errno::EMSGSIZE => "run as root of the host, or raise sysctl net.core.wmem_max".into(),
-        Errno::ENOMEM => "the kernel is out of memory, or the memory limit of this cgroup is too low: about 80 bytes for \
+        Errno::ENOMEM => {
+            "the kernel is out of memory, or the memory limit of this cgroup is too low: about 80 bytes for \
                           each element, twice during an update"
-            .into(),
+                .into()
+        }
         Errno::ENFILE => "the set is full: it was created for fewer elements".into(),
         Errno::EBUSY => "something else in the table still uses it".into(),
         _ => return None,
@@ -135,9 +141,6 @@ mod tests {
         let text = Refusal::new(Errno::ENOENT as i32, None, object(), &["CONFIG_NFT_NUMGEN"]).to_string();
         assert!(text.ends_with("the rule needs a kernel with CONFIG_NFT_NUMGEN"), "{text}");
         let text = Refusal::new(Errno::ERANGE as i32, Some("Attribute failed policy validation".into()), None, &[]);
-        assert_eq!(
-            text.to_string(),
-            "the kernel refused the request: Numerical result out of range (ERANGE) (Attribute failed policy validation)"
-        );
+        assert!(text.to_string().ends_with("(ERANGE) (Attribute failed policy validation)"), "{text}");
     }
 }

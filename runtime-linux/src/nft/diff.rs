@@ -95,10 +95,8 @@ fn incompatible(old: &LoadedTable, table: &Table) -> Option<String> {
         return Some("the table is dormant".into());
     }
     for set in &table.sets {
-        if let Some(have) = set_named(old, &set.name) {
-            if have.odd || !have.shape.fits(&Shape::of(set)) {
-                return Some(format!("{} {} has another form", set.noun(), set.name));
-            }
+        if set_named(old, &set.name).is_some_and(|have| have.odd || !have.shape.fits(&Shape::of(set))) {
+            return Some(format!("{} {} has another form", set.noun(), set.name));
         }
     }
     let chain = |name: &str| old.chains.iter().find(|c| c.name == name);
@@ -106,7 +104,11 @@ fn incompatible(old: &LoadedTable, table: &Table) -> Option<String> {
         return Some(format!("chain {} has a hook", c.name));
     }
     let moved = |b: &&BaseChain| chain(&b.chain.name).is_some_and(|have| have.base.as_ref() != Some(&attached(b)));
-    table.base_chains.iter().find(moved).map(|b| format!("chain {} has another type, hook, priority or policy", b.chain.name))
+    table
+        .base_chains
+        .iter()
+        .find(moved)
+        .map(|b| format!("chain {} has another type, hook, priority or policy", b.chain.name))
 }
 
 fn attached(base: &BaseChain) -> LoadedBase {
@@ -234,11 +236,12 @@ impl<'a> Work<'a> {
         if added + removed + changed == 0 {
             return;
         }
-        let operation = |out: &mut Vec<Operation<'a>>, make: fn(Place<'a>, Picked<'a>) -> Operation<'a>, picked: Picked<'a>| {
-            if !picked.is_empty() {
-                out.push(make(place, picked));
-            }
-        };
+        let operation =
+            |out: &mut Vec<Operation<'a>>, make: fn(Place<'a>, Picked<'a>) -> Operation<'a>, picked: Picked<'a>| {
+                if !picked.is_empty() {
+                    out.push(make(place, picked));
+                }
+            };
         let picks = change.picks();
         let removed_or_changed = [&picks.removed[..], &picks.changed_old].concat();
         let added_or_changed = [&picks.added[..], &picks.changed_new].concat();
@@ -293,7 +296,12 @@ impl<'a> Work<'a> {
     /// Removes what the table has too much: rules first, then sets (their verdicts hold chains), then chains.
     fn unused(&mut self, place: Place<'a>, old: &'a LoadedTable, table: &'a Table) {
         let wanted = |name: &str| {
-            table.chains.iter().map(|c| &c.name).chain(table.base_chains.iter().map(|b| &b.chain.name)).any(|n| n == name)
+            table
+                .chains
+                .iter()
+                .map(|c| &c.name)
+                .chain(table.base_chains.iter().map(|b| &b.chain.name))
+                .any(|n| n == name)
         };
         let chains: Vec<_> = old.chains.iter().filter(|c| !wanted(&c.name)).collect();
         let sets: Vec<_> = old.sets.iter().filter(|s| table.sets.iter().all(|t| t.name != s.set.name)).collect();

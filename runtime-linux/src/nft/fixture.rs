@@ -2,8 +2,8 @@
 //! `testdata/ip.txt` and `testdata/ip6.txt`.
 
 use super::model::{
-    BaseChain, Chain, ChainType, Element, Elements, Expression, Family, Field, Hook, Register, Rule, Ruleset, Set, SetData,
-    Table, Verdict,
+    BaseChain, Chain, ChainType, Element, Elements, Expression, Family, Field, Hook, Register, Rule, Ruleset, Set,
+    SetData, Table, Verdict,
 };
 
 /// Words a family has of its own.
@@ -75,12 +75,8 @@ fn sets(w: &Words) -> Vec<Set> {
         &[&w.pod()[..], &443u16.to_be_bytes(), &[0, 0]].concat(),
         "",
     );
-    let mut services = set(
-        "services",
-        full.clone(),
-        SetData::Verdict(vec![goto("select-2"), goto("refuse"), Verdict::Drop]),
-        None,
-    );
+    let mut services =
+        set("services", full.clone(), SetData::Verdict(vec![goto("select-2"), goto("refuse"), Verdict::Drop]), None);
     services.comment = "service frontends".into();
     services.elements.push(&frontend(&vip, 443), &verdict(0), "ns/svc:https");
     services.elements.push(&frontend(&vip6, 443), &verdict(1), "");
@@ -97,11 +93,7 @@ fn sets(w: &Words) -> Vec<Set> {
     }
     let mut allowed = ranges("allowed", [&full[..], &[w.saddr]].concat());
     let (first, last) = w.source_range();
-    allowed.elements.push(
-        &[frontend(&vip, 443), first].concat(),
-        &[frontend(&vip, 443), last].concat(),
-        "c",
-    );
+    allowed.elements.push(&[frontend(&vip, 443), first].concat(), &[frontend(&vip, 443), last].concat(), "c");
     let mut program = set("program", vec![Field::Mark], SetData::None, Some(4));
     program.elements.push(&one, &[], "natlet 0.1.0 id 1234");
     vec![
@@ -124,12 +116,7 @@ fn base_chains(w: &Words) -> Vec<BaseChain> {
     let mark = |sreg| Expression::Cmp { sreg, equal: true, data: 0x4000u32.to_ne_bytes().to_vec() };
     let test = |bits: u32, equal| {
         vec![
-            Expression::Bitwise {
-                sreg: at(0),
-                dreg: at(0),
-                mask: bits.to_ne_bytes().to_vec(),
-                xor: vec![0; 4],
-            },
+            Expression::Bitwise { sreg: at(0), dreg: at(0), mask: bits.to_ne_bytes().to_vec(), xor: vec![0; 4] },
             Expression::Cmp { sreg: at(0), equal, data: vec![0; 4] },
         ]
     };
@@ -213,11 +200,7 @@ fn base_chains(w: &Words) -> Vec<BaseChain> {
                         look_up("cluster-ips", None, false),
                         Expression::Masquerade,
                     ],
-                    vec![
-                        w.original(at(0)),
-                        look_up("cluster-ips", None, false),
-                        Expression::Verdict(Verdict::Return),
-                    ],
+                    vec![w.original(at(0)), look_up("cluster-ips", None, false), Expression::Verdict(Verdict::Return)],
                     vec![Expression::FibType { dreg: at(0), source: true }, Expression::Masquerade],
                 ],
             ),
@@ -313,8 +296,15 @@ fn address6(net: u16, host: u16) -> Vec<u8> {
 }
 
 fn set(name: &str, key: Vec<Field>, data: SetData, size: Option<u32>) -> Set {
-    let mut set =
-        Set { name: name.into(), key, data, interval: false, size, comment: String::new(), elements: Elements::default() };
+    let mut set = Set {
+        name: name.into(),
+        key,
+        data,
+        interval: false,
+        size,
+        comment: String::new(),
+        elements: Elements::default(),
+    };
     set.elements = set.empty_elements();
     set
 }
@@ -353,7 +343,7 @@ fn look_up(set: &str, dreg: Option<Register>, inverted: bool) -> Expression {
     Expression::Lookup { set: set.into(), sreg: Register::word(0), dreg, inverted }
 }
 
-/// All elements of a set, to be changed by a test.
+/// Takes elements out of a set.
 #[allow(dead_code, reason = "used by the kernel tests, not by the golden ones")]
 pub fn without(set: &mut Set, gone: &dyn Fn(&Element<'_>) -> bool) {
     let mut rest = set.empty_elements();

@@ -103,7 +103,10 @@ impl<'a> SetChange<'a> {
         let family = self.place.family;
         let at = |set: Option<&'a Set>, i: u32| set.map(|set| (set, set.elements.get(i as usize)));
         let all = |set: Option<&'a Set>| {
-            (0..).zip(set.into_iter().flat_map(|set| set.elements.iter())).map(|(i, _): (u32, _)| i).collect::<Vec<u32>>()
+            (0..)
+                .zip(set.into_iter().flat_map(|set| set.elements.iter()))
+                .map(|(i, _): (u32, _)| i)
+                .collect::<Vec<u32>>()
         };
         let (added, removed) = match (self.old, self.new) {
             (None, new) => (all(new), Vec::new()),
@@ -112,11 +115,12 @@ impl<'a> SetChange<'a> {
         };
         let changed = self.picks.changed_old.iter().zip(&self.picks.changed_new);
         let removed = removed.into_iter().map(move |i| ElementChange { family, old: at(self.old, i), new: None });
-        let changed =
-            changed.map(move |(&i, &j)| ElementChange { family, old: at(self.old, i), new: at(self.new, j) });
-        removed
-            .chain(changed)
-            .chain(added.into_iter().map(move |i| ElementChange { family, old: None, new: at(self.new, i) }))
+        let changed = changed.map(move |(&i, &j)| ElementChange { family, old: at(self.old, i), new: at(self.new, j) });
+        removed.chain(changed).chain(added.into_iter().map(move |i| ElementChange {
+            family,
+            old: None,
+            new: at(self.new, i),
+        }))
     }
 }
 

@@ -146,7 +146,11 @@ impl Operation<'_> {
 }
 
 /// Writes operations, opening a new batch whenever one has passed `limit`.
-fn encode<'o, 'a: 'o>(operations: impl Iterator<Item = &'o Operation<'a>>, limit: usize, capacity: usize) -> Vec<Batch> {
+fn encode<'o, 'a: 'o>(
+    operations: impl Iterator<Item = &'o Operation<'a>>,
+    limit: usize,
+    capacity: usize,
+) -> Vec<Batch> {
     let mut batches = vec![Batch::with_capacity(Some(0), capacity)];
     let mut id = 0;
     for operation in operations {
