@@ -495,7 +495,7 @@ fn stale_generation_is_said() -> Result<(), Failed> {
     batch.end();
     let result = netlink.send_batch(&batch);
     check(&format!("{result:?}"), matches!(result, Err(LoadError::Stale)))?;
-    // A wrong message length inside a batch is answered with silence.
+    // With the generation as it is, the same batch goes through; without its end it is a dry run, answered with silence.
     let now = netlink.generation()?;
     batch.insist_on(now);
     netlink.send_batch(&batch)?;
