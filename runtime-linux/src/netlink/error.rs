@@ -141,9 +141,6 @@ mod tests {
         let text = Refusal::new(Errno::ENOENT as i32, None, object(), &["CONFIG_NFT_NUMGEN"]).to_string();
         assert!(text.ends_with("the rule needs a kernel with CONFIG_NFT_NUMGEN"), "{text}");
         let text = Refusal::new(Errno::ERANGE as i32, Some("Attribute failed policy validation".into()), None, &[]);
-        assert_eq!(
-            text.to_string(),
-            "the kernel refused the request: Numerical result out of range (ERANGE) (Attribute failed policy validation)"
-        );
+        assert!(text.to_string().ends_with("(ERANGE) (Attribute failed policy validation)"), "{text}");
     }
 }

@@ -67,7 +67,7 @@ pub fn apply(netlink: &mut Netlink, wanted: &Ruleset) -> Result<Outcome, LoadErr
             // A small step that the kernel refuses although nothing changed meanwhile (a set it will not let grow, elements
             // of another author): the whole table is the way that needs nothing of what is there.
             Err(e) if replace.is_none() && !current.tables.is_empty() && is_conflict(&e) => {
-                replace = Some(e.to_string())
+                replace = Some(e.to_string());
             }
             Err(e) => return Err(e),
         }

@@ -95,10 +95,8 @@ fn incompatible(old: &LoadedTable, table: &Table) -> Option<String> {
         return Some("the table is dormant".into());
     }
     for set in &table.sets {
-        if let Some(have) = set_named(old, &set.name) {
-            if have.odd || !have.shape.fits(&Shape::of(set)) {
-                return Some(format!("{} {} has another form", set.noun(), set.name));
-            }
+        if set_named(old, &set.name).is_some_and(|have| have.odd || !have.shape.fits(&Shape::of(set))) {
+            return Some(format!("{} {} has another form", set.noun(), set.name));
         }
     }
     let chain = |name: &str| old.chains.iter().find(|c| c.name == name);

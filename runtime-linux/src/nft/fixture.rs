@@ -343,7 +343,7 @@ fn look_up(set: &str, dreg: Option<Register>, inverted: bool) -> Expression {
     Expression::Lookup { set: set.into(), sreg: Register::word(0), dreg, inverted }
 }
 
-/// All elements of a set, to be changed by a test.
+/// Takes elements out of a set.
 #[allow(dead_code, reason = "used by the kernel tests, not by the golden ones")]
 pub fn without(set: &mut Set, gone: &dyn Fn(&Element<'_>) -> bool) {
     let mut rest = set.empty_elements();

@@ -1,7 +1,7 @@
 //! nf_tables objects as natlet writes and reads them: values without a kernel.
 //!
-//! [`Ruleset`] is what [`crate::lower`] makes of a program and what `super::read` makes of the kernel; two of
-//! them are compared by `super::diff`. Keys and data are the bytes of the kernel's registers: every field of a
+//! [`Ruleset`] is what the lowering makes of a program; `super::read` gives what the kernel holds, and `super::diff`
+//! compares the two. Keys and data are the bytes of the kernel's registers: every field of a
 //! concatenation starts on a 4-byte boundary and is zero-padded at its end; addresses and ports are in network order, a
 //! protocol is one byte, numbers made by the kernel (`numgen`, marks) are host-endian `u32`.
 
@@ -41,9 +41,11 @@ pub struct Table {
 /// A set or a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
-    /// Name.
+    /// Name: `[a-z0-9-]`, at most 64, and no word of nft's language (a set named `masquerade` loads and lists, but the
+    /// listing does not load again).
     pub name: String,
-    /// Fields of the key, at most five.
+    /// Fields of the key, at most five. A key of one field is an address or a mark: `nft` has shorter keys for a protocol or
+    /// a port alone.
     pub key: Vec<Field>,
     /// What an element holds beside its key.
     pub data: SetData,

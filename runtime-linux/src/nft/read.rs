@@ -4,13 +4,14 @@
 //! compared with what we would write ([`super::wire::expression::covers`]), so that a rule of another author needs no
 //! understanding to be replaced.
 
-use std::collections::HashMap;
+mod collector;
 
-use super::model::{Elements, Family, Set, SetData, Verdict, width};
+use super::model::{Elements, Family, Set, SetData, width};
 use super::wire::attribute::{attributes, find};
-use super::wire::element::{RawElement, read as read_elements, step_down};
-use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
+use super::wire::element::read as read_elements;
+use super::wire::{self, VERDICT_TYPE, kind, set_flag, userdata};
 use crate::netlink::{LoadError, Netlink};
+use collector::Collector;
 
 /// The name of natlet's tables.
 pub const TABLE: &str = "natlet";
@@ -310,121 +311,83 @@ fn parse_rule(body: &[u8]) -> LoadedRule {
     }
 }
 
-/// Turns the kernel's elements into the model's.
-struct Collector {
-    elements: Elements,
-    verdicts: Vec<Verdict>,
-    /// Raw verdict data to its index, so that each is parsed once.
-    seen: HashMap<Vec<u8>, u16>,
-    /// Bounds of a one-field interval set, to be joined at the end.
-    bounds: Vec<Bound>,
-    form: Form,
-    key_len: usize,
-    odd: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::fixture;
+    use super::super::wire::{Batch, messages};
+    use super::*;
 
-#[derive(Clone, Copy)]
-enum Form {
-    Set,
-    Value,
-    Verdict,
-    Bounds,
-    Ranges,
-}
-
-struct Bound {
-    key: Vec<u8>,
-    end: bool,
-    comment: String,
-}
-
-impl Collector {
-    fn new(set: &Set, key_len: u32) -> Self {
-        let form = match (&set.data, set.interval, set.key.len()) {
-            (SetData::None, true, 1) => Form::Bounds,
-            (SetData::None, true, _) => Form::Ranges,
-            (SetData::None, false, _) => Form::Set,
-            (SetData::Value(_), ..) => Form::Value,
-            (SetData::Verdict(_), ..) => Form::Verdict,
-        };
-        Self {
-            elements: set.empty_elements(),
-            verdicts: Vec::new(),
-            seen: HashMap::new(),
-            bounds: Vec::new(),
-            form,
-            key_len: key_len as usize,
-            odd: false,
+    fn written() -> Vec<u8> {
+        let table = fixture::table(Family::Ip);
+        let mut batch = Batch::new(Some(3));
+        for (id, set) in (1..).zip(&table.sets) {
+            batch.new_set(table.place(), set, id);
+            batch.add_elements(table.place(), set, &mut set.elements.iter().peekable(), usize::MAX);
         }
-    }
-
-    fn push(&mut self, e: &RawElement<'_>) {
-        if e.key.len() != self.key_len {
-            self.odd = true;
-            return;
-        }
-        let index;
-        let data: &[u8] = match self.form {
-            Form::Set => &[],
-            Form::Value => expression::read_value(e.data).unwrap_or_default(),
-            Form::Ranges => e.key_end.unwrap_or(e.key),
-            Form::Verdict => {
-                index = self.verdict(e.data).to_le_bytes();
-                &index
+        for base in &table.base_chains {
+            batch.new_base_chain(table.place(), base);
+            for (number, rule) in (1..).zip(&base.chain.rules) {
+                batch.new_rule(table.place(), &base.chain.name, number, rule);
             }
-            Form::Bounds => {
-                self.bounds.push(Bound { key: e.key.to_vec(), end: e.end, comment: e.comment.to_owned() });
-                return;
+        }
+        batch.end();
+        batch.bytes().to_vec()
+    }
+
+    /// Reads everything that can be read from these bytes, whatever they are; elements go to every set seen so far.
+    fn read_all(bytes: &[u8]) -> Vec<LoadedSet> {
+        let mut sets: Vec<LoadedSet> = Vec::new();
+        for message in messages(bytes) {
+            match message.kind() {
+                Some(kind::NEWSET) => sets.extend(parse_set(message.attributes)),
+                Some(kind::NEWSETELEM) => {
+                    for set in sets.iter_mut().filter(|s| !s.set.key.is_empty()) {
+                        if find(message.attributes, 2).is_some_and(|n| n.text() != set.set.name) {
+                            continue;
+                        }
+                        let mut collector = Collector::new(&set.set, set.shape.key_len);
+                        read_elements(message.attributes).for_each(|e| collector.push(&e));
+                        collector.finish(set);
+                    }
+                }
+                Some(kind::NEWCHAIN) => drop(parse_chain(message.attributes)),
+                Some(kind::NEWRULE) => {
+                    let rule = parse_rule(message.attributes);
+                    let _ = super::super::wire::expression::covers(&rule.expressions, &rule.expressions);
+                }
+                _ => {}
             }
-        };
-        if data.len() == self.elements.data_len() {
-            self.elements.push(e.key, data, e.comment);
-        } else {
-            self.odd = true;
+        }
+        sets
+    }
+
+    #[test]
+    fn reads_what_we_write() {
+        let table = fixture::table(Family::Ip);
+        for (have, want) in read_all(&written()).iter().zip(&table.sets) {
+            assert_eq!(have.set, *want);
+            assert!(!have.odd);
         }
     }
 
-    fn verdict(&mut self, data: &[u8]) -> u16 {
-        if let Some(&index) = self.seen.get(data) {
-            return index;
-        }
-        // A verdict that natlet has no word for gets an index that stands for none.
-        let free = u16::try_from(self.verdicts.len()).ok().filter(|&index| index != u16::MAX);
-        let index = match (free, expression::read_verdict(data)) {
-            (Some(index), Some(verdict)) => {
-                self.verdicts.push(verdict);
-                index
+    #[test]
+    fn odd_bytes_do_not_panic() {
+        let good = written();
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % below as u64).unwrap()
+        };
+        for _ in 0..3000 {
+            let mut bytes = good.clone();
+            for _ in 0..=random(8) {
+                let at = random(bytes.len());
+                bytes[at] = [0, 1, 4, 255, bytes[at] ^ (1 << random(8))][random(5)];
             }
-            _ => u16::MAX,
-        };
-        self.seen.insert(data.to_vec(), index);
-        index
-    }
-
-    /// A range lasts until the next bound, of whichever kind, or to the last address. Ends without a start (`nft` writes one
-    /// at zero) say nothing.
-    fn join(&mut self) {
-        self.bounds.sort_unstable_by(|a, b| (&a.key, !a.end).cmp(&(&b.key, !b.end)));
-        for (i, start) in self.bounds.iter().enumerate().filter(|(_, b)| !b.end) {
-            let next = self.bounds[i + 1..].iter().find(|b| b.key != start.key);
-            let last = next.map_or_else(
-                || vec![0xff; self.key_len],
-                |next| {
-                    let mut last = next.key.clone();
-                    step_down(&mut last);
-                    last
-                },
-            );
-            self.elements.push(&start.key, &last, &start.comment);
-        }
-    }
-
-    fn finish(mut self, loaded: &mut LoadedSet) {
-        self.join();
-        loaded.set.elements = self.elements;
-        loaded.odd |= self.odd;
-        if let SetData::Verdict(verdicts) = &mut loaded.set.data {
-            *verdicts = self.verdicts;
+            bytes.truncate(good.len() - random(good.len()) / (1 + random(8)));
+            read_all(&bytes);
         }
     }
 }

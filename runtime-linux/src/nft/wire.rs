@@ -10,31 +10,22 @@ pub mod expression;
 #[cfg(test)]
 mod golden;
 mod header;
+mod set;
+mod subject;
 pub mod userdata;
 
 pub use header::{Message, kind, messages, request};
+pub use set::{VERDICT_TYPE, data_type, set_flag, set_flags, type_number};
 
 use std::iter::Peekable;
 
-use super::model::{BaseChain, ChainType, Element, Family, Field, Hook, Rule, Set, SetData, Table, width};
-use super::text::Concat;
-use attribute::{Attribute, Writer, attributes, find};
+use super::model::{BaseChain, ChainType, Element, Family, Hook, Rule, Set, Table, width};
+use attribute::Writer;
+use set::description;
+use subject::{SetName, Subject, What};
 
 /// Sequence number of a batch's first message.
 pub const FIRST_SEQ: u32 = 1;
-
-/// NFT_SET_* flags.
-pub mod set_flag {
-    /// Ranges.
-    pub const INTERVAL: u32 = 4;
-    /// Elements have data.
-    pub const MAP: u32 = 8;
-    /// Ranges of concatenations.
-    pub const CONCAT: u32 = 0x80;
-}
-
-/// DATA_TYPE of a verdict map.
-pub const VERDICT_TYPE: u32 = 0xffff_ff00;
 
 /// A table, as the place of its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,36 +54,6 @@ pub struct Batch {
     too_long: Option<usize>,
 }
 
-#[derive(Clone, Debug)]
-struct SetName {
-    noun: &'static str,
-    name: String,
-    key: Vec<Field>,
-}
-
-/// A message of a batch: where it starts and what it is about.
-#[derive(Clone, Debug)]
-struct Subject {
-    start: usize,
-    family: Option<Family>,
-    what: What,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    Transaction,
-    Object {
-        noun: &'static str,
-        name: String,
-    },
-    Rule {
-        chain: String,
-        number: usize,
-    },
-    /// Index into [`Batch::sets`].
-    Elements(usize),
-}
-
 impl Batch {
     /// An empty transaction that the kernel refuses (ERESTART) unless its ruleset still has this generation.
     pub fn new(generation: Option<u32>) -> Self {
@@ -102,7 +63,7 @@ impl Batch {
     /// As [`Batch::new`], with room for so many bytes.
     pub fn with_capacity(generation: Option<u32>, bytes: usize) -> Self {
         let writer = Writer { bytes: Vec::with_capacity(bytes), overflow: false };
-        let mut batch = Self { generation, writer, ..Self::default() };
+        let mut batch = Self { writer, generation, ..Self::default() };
         batch.message(kind::BATCH_BEGIN, 0, None, What::Transaction, |w| {
             if let Some(generation) = generation {
                 w.put_u32(1, generation);
@@ -345,60 +306,6 @@ impl Batch {
             self.too_long = Some(self.subjects.len() - 1);
         }
     }
-
-    /// The object that a message is about, in words: `element 192.168.5.65 . tcp . 443 of map services`, `rule 3 of chain
-    /// postrouting`. `offset` is the kernel's NLMSGERR_ATTR_OFFS.
-    pub fn subject(&self, seq: u32, offset: Option<u32>) -> Option<String> {
-        let index = usize::try_from(seq.checked_sub(FIRST_SEQ)?).ok()?;
-        let subject = self.subjects.get(index)?;
-        let family = subject.family.map_or("", Family::name);
-        Some(match &subject.what {
-            What::Transaction => "transaction".into(),
-            What::Object { noun: "table", name } => format!("table {family} {name}"),
-            What::Object { noun, name } => format!("{noun} {name} of family {family}"),
-            What::Rule { chain, number } => format!("rule {number} of chain {chain} of family {family}"),
-            What::Elements(set) => {
-                let SetName { noun, name, key } = self.sets.get(*set)?;
-                match offset.and_then(|at| self.element_at(subject.start, at)) {
-                    Some(bytes) => format!("element {} of {noun} {name}", Concat { fields: key, bytes, end: None }),
-                    None => format!("elements of {noun} {name}"),
-                }
-            }
-        })
-    }
-
-    /// Key of the element that the byte at `offset` of the message belongs to.
-    fn element_at(&self, start: usize, offset: u32) -> Option<&[u8]> {
-        let target = start + usize::try_from(offset).ok()?;
-        let body = self.body(start)?;
-        let list = find(body, 3)?.value;
-        let hit = attributes(list).find(|e| self.range_of(e).contains(&target))?;
-        expression::read_value(find(hit.value, 1)?.value)
-    }
-
-    /// Kernel options that the rule in a message needs: those of the expression at `offset`, or without an offset of all.
-    pub fn kernel_options(&self, seq: u32, offset: Option<u32>) -> Vec<&'static str> {
-        let options = || {
-            let subject = self.subjects.get(usize::try_from(seq.checked_sub(FIRST_SEQ)?).ok()?)?;
-            let (What::Rule { .. }, Some(family)) = (&subject.what, subject.family) else { return None };
-            let expressions = find(self.body(subject.start)?, 4)?.value;
-            let hit = offset.map(|at| subject.start + at as usize);
-            let at_offset = |e: &Attribute<'_>| hit.is_none_or(|hit| self.range_of(e).contains(&hit));
-            let names = attributes(expressions).filter(at_offset).filter_map(|e| expression::name(e.value));
-            Some(names.filter_map(|n| expression::kernel_option(&n, family)).collect())
-        };
-        options().unwrap_or_default()
-    }
-
-    /// Where an attribute of this batch stands in it, header included.
-    fn range_of(&self, attribute: &Attribute<'_>) -> std::ops::Range<usize> {
-        let from = attribute.value.as_ptr() as usize - self.bytes().as_ptr() as usize;
-        from - attribute::HEADER..from + attribute.value.len()
-    }
-
-    fn body(&self, start: usize) -> Option<&[u8]> {
-        messages(self.bytes().get(start..)?).next().map(|m| m.attributes)
-    }
 }
 
 impl ChainType {
@@ -422,59 +329,4 @@ impl Hook {
             Self::Postrouting => 4,
         }
     }
-}
-
-/// NFTA_SET_FLAGS of a set.
-pub fn set_flags(set: &Set) -> u32 {
-    let interval = match (set.interval, set.key.len()) {
-        (false, _) => 0,
-        (true, 0 | 1) => set_flag::INTERVAL,
-        (true, _) => set_flag::INTERVAL | set_flag::CONCAT,
-    };
-    interval | if set.data == SetData::None { 0 } else { set_flag::MAP }
-}
-
-/// The number by which `nft` knows a type: 6 bits a field, the first field highest (nft `datatype.h`).
-pub fn type_number(fields: &[Field]) -> u32 {
-    fields.iter().fold(0, |number, field| {
-        number << 6
-            | match field {
-                Field::Slot => 4,
-                Field::Ip4Daddr | Field::Ip4Saddr => 7,
-                Field::Ip6Daddr | Field::Ip6Saddr => 8,
-                Field::L4Proto => 12,
-                Field::Dport => 13,
-                Field::Mark => 19,
-            }
-    })
-}
-
-/// DATA_TYPE and DATA_LEN of a map.
-pub fn data_type(data: &SetData) -> Option<(u32, u32)> {
-    match data {
-        SetData::None => None,
-        SetData::Value(fields) => Some((type_number(fields), u32::try_from(width(fields)).unwrap_or(u32::MAX))),
-        SetData::Verdict(_) => Some((VERDICT_TYPE, 0)),
-    }
-}
-
-/// NFTA_SET_DESC: the size, and for ranges of concatenations each field's length in bytes (the header says bits, the kernel
-/// means bytes).
-fn description(w: &mut Writer, set: &Set, size: Option<u32>) {
-    let concat = set.interval && set.key.len() > 1;
-    if size.is_none() && !concat {
-        return;
-    }
-    w.nest(9, |w| {
-        if let Some(size) = size {
-            w.put_u32(1, size);
-        }
-        if concat {
-            w.nest(2, |w| {
-                for field in &set.key {
-                    w.nest(1, |w| w.put_u32(1, u32::try_from(field.value_len()).unwrap_or(u32::MAX)));
-                }
-            });
-        }
-    });
 }

@@ -104,6 +104,7 @@ impl Writer {
     }
 
     /// Closes an attribute: its length is what was written since.
+    #[expect(clippy::needless_pass_by_value, reason = "an attribute is closed once")]
     pub fn close(&mut self, open: Open) {
         let length = self.length(self.bytes.len() - open.0);
         self.bytes[open.0..open.0 + 2].copy_from_slice(&length.to_ne_bytes());
@@ -193,9 +194,9 @@ mod tests {
     #[test]
     fn too_long_is_said() {
         let mut w = Writer::default();
-        w.put(1, &[0; 65_531]);
+        w.put(1, &vec![0; 65_531]);
         assert!(!w.overflow);
-        w.put(1, &[0; 65_532]);
+        w.put(1, &vec![0; 65_532]);
         assert!(w.overflow);
     }
 

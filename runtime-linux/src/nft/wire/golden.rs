@@ -1,5 +1,7 @@
 //! Our bytes against those that `nft` sent for the same objects (`testdata/`), and against an independent decoder.
 
+use std::fmt::Write;
+
 use super::super::fixture;
 use super::super::model::{Elements, Expression, Family, Field, Register, Rule, Set, SetData, Table};
 use super::attribute::{Writer, attributes};
@@ -67,15 +69,16 @@ fn strip(expression: &str, data: &[u8]) -> Vec<u8> {
 }
 
 fn side_by_side(ours: &[u8], theirs: &[u8]) -> String {
-    let word = |bytes: &[u8], i: usize| {
-        bytes.get(i * 4..).map_or(String::new(), |b| b.iter().take(4).map(|b| format!("{b:02x}")).collect())
-    };
-    (0..ours.len().max(theirs.len()).div_ceil(4))
-        .map(|i| {
-            let (a, b) = (word(ours, i), word(theirs, i));
-            format!("{:5} {a:8} {b:8}{}\n", i * 4, if a == b { "" } else { "  <--" })
-        })
-        .collect()
+    let words = |bytes: &[u8]| bytes.chunks(4).map(|w| data_encoding::HEXLOWER.encode(w)).collect::<Vec<_>>();
+    let (ours, theirs) = (words(ours), words(theirs));
+    let empty = String::new();
+    let mut out = String::new();
+    for i in 0..ours.len().max(theirs.len()) {
+        let (a, b) = (ours.get(i).unwrap_or(&empty), theirs.get(i).unwrap_or(&empty));
+        let mark = if a == b { "" } else { "  <--" };
+        writeln!(out, "{:5} {a:8} {b:8}{mark}", i * 4).unwrap();
+    }
+    out
 }
 
 fn same(what: &str, ours: &[u8], theirs: &[u8]) {
