@@ -126,3 +126,6 @@ fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
 fn annotation<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     node.at(&["metadata", "annotations"])?.get(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ pub(super) fn parse(file: &Arc<SourceFile>, sink: &mut Sink) -> Option<Node> {
         sink.push(
             Diagnostic::error(format!("TOML syntax: {}", error.message()))
                 .at(Place::new(file, span), "")
-                .help("text needs quotes, lists need brackets; natlet's keys are described in `natlet help inputs`"),
+                .help("text needs quotes, lists need brackets"),
         );
     }
     errors.is_empty().then(|| convert_table(table.get_ref(), span(&table.span())))

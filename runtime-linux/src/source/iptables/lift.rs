@@ -45,12 +45,11 @@ pub(in super::super) fn lift(listings: &[Listing], sink: &mut Sink) -> Lifted {
         for draft in drafts {
             let key = (draft.service.name.clone(), draft.service.protocol);
             let twin = places.get(&key).and_then(|place| lifted.drafts.get_mut(*place));
-            match twin.filter(|twin| is_other_family(&twin.service, &draft.service)) {
-                Some(twin) => merge(twin, draft),
-                None => {
-                    places.insert(key, lifted.drafts.len());
-                    lifted.drafts.push(draft);
-                }
+            if let Some(twin) = twin.filter(|twin| is_other_family(&twin.service, &draft.service)) {
+                merge(twin, draft);
+            } else {
+                places.insert(key, lifted.drafts.len());
+                lifted.drafts.push(draft);
             }
         }
     }
