@@ -2,8 +2,7 @@
 //!
 //! What `kubectl get services,endpointslices,nodes,ingresses -A -o yaml` prints is read as it is; so are manifests written
 //! by hand, with the API server's defaults filled in. Other kinds are skipped and counted. An object is read into a raw
-//! form first ([`Objects`]), since the parts of one service may lie in several files; [`join`] then makes service ports
-//! of them.
+//! form first, since the parts of one service may lie in several files; these are then joined to service ports.
 //!
 //! Two annotations are natlet's own:
 //!
@@ -126,3 +125,6 @@ fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
 fn annotation<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     node.at(&["metadata", "annotations"])?.get(name)
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,18 +40,18 @@
 //! ready; `not-ready`: not used).
 
 mod endpoint;
+mod tree;
+
+pub(super) use tree::parse;
 
 use super::address::{self, Role};
-use super::diagnostic::{Diagnostic, Place, Sink, SourceFile};
-use super::document::{Entry, Node, Value, Walker};
+use super::diagnostic::Place;
+use super::document::{Node, Value, Walker};
 use super::manifest::join::unspecified;
 use super::manifest::service::{DEFAULT_AFFINITY, LONGEST_AFFINITY};
 use super::table_buf::{Draft, NodeBuf, ServiceBuf};
 use natlet_core::table::{Choice, FrontendKind, Policy, Protocol, ServiceType};
 use std::net::IpAddr;
-use std::sync::Arc;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 /// What a file holds.
 #[derive(Debug, Default)]
@@ -77,21 +77,6 @@ impl TomlService {
         }
         self.draft
     }
-}
-
-/// Parses a file into the document tree. After a syntax error there is no tree: what the parser guesses would only
-/// raise more complaints.
-pub(super) fn parse(file: &Arc<SourceFile>, sink: &mut Sink) -> Option<Node> {
-    let (table, errors) = DeTable::parse_recoverable(file.text());
-    for error in &errors {
-        let span = error.span().unwrap_or(0..0);
-        sink.push(
-            Diagnostic::error(format!("TOML syntax: {}", error.message()))
-                .at(Place::new(file, span), "")
-                .help("text needs quotes, lists need brackets; natlet's keys are described in `natlet help inputs`"),
-        );
-    }
-    errors.is_empty().then(|| convert_table(table.get_ref(), span(&table.span())))
 }
 
 /// Reads a parsed file.
@@ -333,39 +318,6 @@ fn duration(text: &str) -> Option<u32> {
         rest = rest.get(digits + 1..)?;
     }
     (!text.is_empty()).then_some(total)
-}
-
-fn convert(value: &Spanned<DeValue<'_>>) -> Node {
-    let plain = |text: String| Value::Scalar { text, quoted: false };
-    let at = span(&value.span());
-    let value = match value.get_ref() {
-        DeValue::String(text) => Value::Scalar { text: text.to_string(), quoted: true },
-        DeValue::Integer(number) if number.radix() != 10 => plain(
-            i128::from_str_radix(number.as_str(), number.radix())
-                .map_or_else(|_| number.to_string(), |n| n.to_string()),
-        ),
-        DeValue::Integer(number) => plain(number.as_str().to_owned()),
-        DeValue::Float(number) => plain(number.as_str().to_owned()),
-        DeValue::Boolean(truth) => plain(truth.to_string()),
-        DeValue::Datetime(time) => plain(time.to_string()),
-        DeValue::Array(items) => Value::Seq(items.iter().map(convert).collect()),
-        DeValue::Table(table) => return convert_table(table, at),
-    };
-    Node { value, span: at }
-}
-
-fn convert_table(table: &DeTable<'_>, at: (u32, u32)) -> Node {
-    let entry = |(key, value): (&Spanned<toml::de::DeString<'_>>, &Spanned<DeValue<'_>>)| Entry {
-        key: key.get_ref().to_string(),
-        key_span: span(&key.span()),
-        value: convert(value),
-    };
-    Node { value: Value::Map(table.iter().map(entry).collect()), span: at }
-}
-
-fn span(range: &std::ops::Range<usize>) -> (u32, u32) {
-    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-    (offset(range.start), offset(range.end))
 }
 
 #[cfg(test)]

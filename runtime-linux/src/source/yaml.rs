@@ -108,7 +108,7 @@ impl<'a> Builder<'a> {
             Value::Scalar { .. } => {}
             Value::Map(entries) => {
                 if let Some((key, key_span)) = open.key.take() {
-                    entries.push(Entry { key, key_span, value: node })
+                    entries.push(Entry { key, key_span, value: node });
                 } else {
                     let Value::Scalar { text, .. } = node.value else {
                         return Err(self.problem(node.span, "a key must be text", "write key: value"));
@@ -326,11 +326,12 @@ mod tests {
         assert_eq!(problems, vec![]);
         assert_eq!(documents[0].at(&["b", "p"]).unwrap().as_text(), Some("1"));
 
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        let mut lines = vec!["a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()];
         for level in 1..12 {
             let before = format!("*a{}", level - 1);
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", [before.as_str(); 10].join(", ")));
+            lines.push(format!("a{level}: &a{level} [{}]", [before.as_str(); 10].join(", ")));
         }
+        let bomb = lines.join("\n");
         let (_, problems) = read(&bomb);
         assert_eq!(problems[0].0, "anchors and aliases repeat more than 100000 values");
     }

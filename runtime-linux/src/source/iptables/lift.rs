@@ -1,14 +1,17 @@
 //! From chains back to service ports.
 
+mod draw;
+mod follow;
+
 use super::super::address;
 use super::super::diagnostic::{Diagnostic, Place, Sink};
 use super::super::manifest::join::unspecified;
 use super::super::table_buf::{Draft, ServiceBuf};
 use super::parse::{Line, Listing, Part};
 use super::rule::Rule;
-use super::weights::weights;
-use natlet_core::table::{Cidr, Endpoint, FrontendKind, Policy, Protocol, ServiceType};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use follow::{Way, is_jump, prefix};
+use natlet_core::table::{Cidr, FrontendKind, Policy, Protocol, ServiceType};
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// What all listings say.
@@ -45,12 +48,11 @@ pub(in super::super) fn lift(listings: &[Listing], sink: &mut Sink) -> Lifted {
         for draft in drafts {
             let key = (draft.service.name.clone(), draft.service.protocol);
             let twin = places.get(&key).and_then(|place| lifted.drafts.get_mut(*place));
-            match twin.filter(|twin| is_other_family(&twin.service, &draft.service)) {
-                Some(twin) => merge(twin, draft),
-                None => {
-                    places.insert(key, lifted.drafts.len());
-                    lifted.drafts.push(draft);
-                }
+            if let Some(twin) = twin.filter(|twin| is_other_family(&twin.service, &draft.service)) {
+                merge(twin, draft);
+            } else {
+                places.insert(key, lifted.drafts.len());
+                lifted.drafts.push(draft);
             }
         }
     }
@@ -91,15 +93,6 @@ struct Gathered {
     /// Chains that hold its endpoints.
     cluster_chain: Option<String>,
     local_chain: Option<String>,
-}
-
-/// Where a jump of a frontend ends.
-#[derive(Default)]
-struct Way {
-    cluster_chain: Option<String>,
-    local_chain: Option<String>,
-    external_local: bool,
-    ranges: Vec<Cidr>,
 }
 
 struct Lifter<'a> {
@@ -247,59 +240,6 @@ impl<'a> Lifter<'a> {
         Some(((name.to_owned(), protocol), rule.destination, port))
     }
 
-    /// The chains behind a frontend's jump; `None`, with a warning, if the listing lacks one.
-    fn follow(&mut self, chain: &str, line: &Line) -> Option<Way> {
-        let mut way = Way::default();
-        if self.part.chains.get(chain).is_none_or(Vec::is_empty) {
-            let warning = warning(line, format!("the listing lacks the chain {chain}: this frontend is left out"));
-            self.sink.push(warning.help("give the whole output of iptables-save"));
-            return None;
-        }
-        let rules = self.rules_of(chain);
-        let jumps = || rules.iter().filter_map(|(rule, line)| Some((rule, *line, rule.target?)));
-        match prefix(chain) {
-            "KUBE-SVC-" => way.cluster_chain = Some(chain.to_owned()),
-            "KUBE-SVL-" => way.local_chain = Some(chain.to_owned()),
-            "KUBE-FW-" => {
-                let mut inner = None;
-                let mut open = false;
-                for (rule, line, target) in jumps().filter(|(_, _, target)| is_jump(target)) {
-                    match rule.source {
-                        Some(range) => way.ranges.push(range),
-                        None => open = true,
-                    }
-                    if inner.is_none() && prefix(target) != "KUBE-FW-" {
-                        inner = Some(self.follow(target, line)?);
-                    }
-                }
-                if open {
-                    way.ranges.clear();
-                }
-                way = Way { ranges: way.ranges, ..inner? };
-            }
-            _ => {
-                for (rule, line, target) in jumps() {
-                    match prefix(target) {
-                        "KUBE-SVC-" => {
-                            way.external_local |= rule.source.is_some() || rule.from_node;
-                            way.cluster_chain = self.follow(target, line)?.cluster_chain;
-                        }
-                        "KUBE-SVL-" => {
-                            way.external_local = true;
-                            way.local_chain = self.follow(target, line)?.local_chain;
-                        }
-                        "KUBE-SEP-" => {
-                            way.external_local = true;
-                            way.local_chain = Some(chain.to_owned());
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-        Some(way)
-    }
-
     /// The service's name from a comment, or one made of its chain's if there is none.
     fn name(&mut self, comment: &str, chain: &str, line: &Line) -> String {
         let name = comment.split(' ').next().unwrap_or("");
@@ -344,79 +284,6 @@ impl<'a> Lifter<'a> {
         }
     }
 
-    fn with_endpoints(&mut self, gathered: Gathered) -> Draft {
-        let Gathered { mut draft, cluster_chain, local_chain } = gathered;
-        let cluster = cluster_chain.map_or_else(Vec::new, |chain| self.endpoints(&chain, &mut draft));
-        let local = local_chain.map_or_else(Vec::new, |chain| self.endpoints(&chain, &mut draft));
-        let ready = cluster.is_empty();
-        draft.service.endpoints = cluster;
-        for endpoint in local {
-            let twin =
-                draft.service.endpoints.iter_mut().find(|e| (e.address, e.port) == (endpoint.address, endpoint.port));
-            match twin {
-                Some(twin) => twin.local = true,
-                // in the local list only: a terminating one that is used since no local one is ready
-                None => draft.service.endpoints.push(Endpoint { local: true, ready, fallback: !ready, ..endpoint }),
-            }
-        }
-        let has = |kind| draft.service.frontends.iter().any(|f| f.kind == kind);
-        draft.service.service_type = if has(FrontendKind::LoadBalancer) {
-            ServiceType::LoadBalancer
-        } else if has(FrontendKind::NodePort) {
-            ServiceType::NodePort
-        } else {
-            ServiceType::ClusterIp
-        };
-        draft
-    }
-
-    /// The endpoints that a chain draws from, in its order.
-    fn endpoints(&mut self, chain: &str, draft: &mut Draft) -> Vec<Endpoint> {
-        let mut draws = Vec::new();
-        for (rule, line) in self.rules_of(chain) {
-            if rule.target.is_none_or(|target| prefix(target) != "KUBE-SEP-") {
-                continue;
-            }
-            match rule.affinity {
-                Some(seconds) => draft.service.affinity_timeout = seconds,
-                None => draws.push((rule, line)),
-            }
-        }
-        let probabilities: Vec<Option<f64>> = draws.iter().map(|(rule, _)| rule.probability).collect();
-        let Some(weights) = weights(&probabilities) else {
-            if let Some((_, line)) = draws.first() {
-                self.sink.push(
-                    Diagnostic::error(format!(
-                        "the probabilities of {chain} are no ratio of whole numbers up to 65535"
-                    ))
-                    .at(line.place.clone(), "the first of its rules")
-                    .help("give the whole chain: kube-proxy's rules have 1/n, 1/(n-1), … and a last one without"),
-                );
-            }
-            return Vec::new();
-        };
-        let mut endpoints: Vec<Endpoint> = Vec::new();
-        let mut seen = HashSet::new();
-        for ((rule, line), weight) in draws.into_iter().zip(weights) {
-            if let Some((address, port)) = self.destination(&rule) {
-                if seen.insert((address, port)) {
-                    endpoints.push(Endpoint { weight, ..Endpoint::new(address, port) });
-                }
-            } else {
-                let title =
-                    format!("the listing lacks the chain {}: this endpoint is left out", rule.target.unwrap_or(""));
-                self.sink.push(warning(line, title).help("give the whole output of iptables-save"));
-            }
-        }
-        endpoints
-    }
-
-    /// Where a jump to a KUBE-SEP- chain sends: its DNAT, or else the comment `ns/name:port -> address:port`.
-    fn destination(&self, jump: &Rule<'_>) -> Option<(IpAddr, u16)> {
-        let dnat = self.rules.get(jump.target?).into_iter().flatten().find_map(|(rule, _)| rule.to);
-        dnat.or_else(|| address::parse_socket(jump.comment?.split_once(" -> ")?.1).ok())
-    }
-
     fn unreadable(&mut self, line: &Line, why: &str) {
         self.sink.push(warning(line, format!("a rule is left out: {why}")));
     }
@@ -447,17 +314,6 @@ fn add_cidr(lifted: &mut Lifted, cidr: Cidr) {
     if !lifted.cluster_cidrs.contains(&cidr) {
         lifted.cluster_cidrs.push(cidr);
     }
-}
-
-/// `KUBE-SVC-` of `KUBE-SVC-JLRSZDR3OXJ4SUA2`; nothing for other names.
-fn prefix(chain: &str) -> &str {
-    const PREFIXES: [&str; 6] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-FW-", "KUBE-EXT-", "KUBE-XLB-", "KUBE-SEP-"];
-    PREFIXES.into_iter().find(|prefix| chain.starts_with(prefix)).unwrap_or("")
-}
-
-/// Whether a chain is one that a frontend jumps to.
-fn is_jump(chain: &str) -> bool {
-    !matches!(prefix(chain), "" | "KUBE-SEP-")
 }
 
 fn is_service_chain(chain: &str) -> bool {

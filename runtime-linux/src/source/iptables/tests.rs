@@ -136,8 +136,8 @@ fn the_same_listing_twice_is_a_problem() {
 
 #[test]
 fn endpoints_are_read_from_comments_where_their_chain_is_missing() {
-    let text: String =
-        SIX.lines().filter(|line| !line.starts_with("-A KUBE-SEP")).map(|line| format!("{line}\n")).collect();
+    let lines: Vec<&str> = SIX.lines().filter(|line| !line.starts_with("-A KUBE-SEP")).collect();
+    let text = lines.join("\n");
     let (table, _) = load(&[&text]).unwrap();
     assert_eq!(table.services()[0].endpoints, [Endpoint::new(ip("2001:db8::1"), 80)]);
 }

@@ -13,7 +13,7 @@ fn load(text: &str, node: &NodeFlags) -> Result<(TableBuf, Report), Problems> {
 /// Title, line, column and text of each problem.
 fn problems(text: &str) -> Vec<(String, usize, usize, String)> {
     let problems = load(text, &NodeFlags::default()).expect_err("the text is faulty");
-    let one = |p: &super::Diagnostic| {
+    let one = |p: &super::super::Diagnostic| {
         let place = p.places().next().expect("a place");
         (p.title().to_owned(), place.line(), place.column(), place.text().to_owned())
     };
