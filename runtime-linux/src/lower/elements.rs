@@ -188,7 +188,7 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
     let mut local_services = Lists::new(["local-services", "local-endpoints"], &vip, daddr);
     let mut node_ports = Lists::new(["node-ports", "node-port-endpoints"], &port, daddr);
     let mut local_node_ports = Lists::new(["local-node-ports", "local-node-port-endpoints"], &port, daddr);
-    let mut masquerade = Building::set("masquerade", &vip);
+    let mut masquerade = Building::set("masquerade-always", &vip);
     let mut masquerade_node = Building::set("masquerade-node", &vip);
     let mut masquerade_node_ports = Building::set("masquerade-node-ports", &port);
     let mut masquerade_local_node_ports = Building::set("masquerade-local-node-ports", &port);

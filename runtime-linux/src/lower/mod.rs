@@ -6,7 +6,7 @@
 //! ```text
 //! prerouting, output ── daddr . proto . dport ──▶ services ── goto ──▶ select-N ── … . random mod N ──▶ endpoints ──▶ dnat
 //!                    └─ local address: proto . dport ──▶ node-ports ─▶ select-node-port-N
-//! postrouting ── translated? original destination ──▶ masquerade, masquerade-node, cluster-ips ──▶ masquerade
+//! postrouting ── translated? original destination ──▶ masquerade-always, masquerade-node, cluster-ips ──▶ masquerade
 //! ```
 //!
 //! What decides about masquerading is read from conntrack's original tuple, so no packet mark is used. A packet that a
@@ -94,7 +94,7 @@ impl Features {
             "node-ports" => self.node_ports,
             "local-node-ports" => self.local_node_ports,
             "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
-            "masquerade" => !self.masquerade.is_empty(),
+            "masquerade-always" => !self.masquerade.is_empty(),
             "masquerade-node" => !self.masquerade_node.is_empty(),
             "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),
             "masquerade-local-node-ports" => !self.masquerade_local_node_ports.is_empty(),

@@ -237,7 +237,7 @@ impl Build<'_> {
             rules.push(commented(pair, "an endpoint that reaches itself"));
         }
         let to_node_chain = E::Verdict(Verdict::Goto("masquerade-node".into()));
-        rules.extend(self.by_original_vip(&f.masquerade, "masquerade", &E::Masquerade));
+        rules.extend(self.by_original_vip(&f.masquerade, "masquerade-always", &E::Masquerade));
         rules.extend(self.by_original_vip(&f.masquerade_node, "masquerade-node", &to_node_chain));
         if f.cluster_ips {
             let cluster_ip = vec![self.load_original_daddr(), in_set("cluster-ips")];
