@@ -238,6 +238,7 @@ fn long_lists_are_split_and_errors_find_their_element() {
         data: SetData::None,
         interval: false,
         size: None,
+        memory: None,
         comment: String::new(),
         elements: Elements::new(12, 0),
     };
