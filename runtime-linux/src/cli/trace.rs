@@ -140,7 +140,9 @@ fn choice(decision: &Decision<'_>) -> Option<String> {
         (None, true) => Some("chosen by a hash of the source".into()),
         (Some(seconds), _) => {
             let new = if hashed { "are given one by a hash of the source" } else { "draw" };
-            Some(format!("session affinity: new clients {new}; a client seen in the last {seconds} s keeps its endpoint"))
+            Some(format!(
+                "session affinity: new clients {new}; a client seen in the last {seconds} s keeps its endpoint"
+            ))
         }
     }
 }

@@ -102,19 +102,12 @@ pub fn remove(netlink: &mut Netlink) -> Result<bool, LoadError> {
     Err(LoadError::Changing)
 }
 
-fn send(
-    netlink: &mut Netlink,
-    plan: &Plan<'_>,
-    wanted: &Ruleset,
-    mut generation: u32,
-) -> Result<Outcome, LoadError> {
+fn send(netlink: &mut Netlink, plan: &Plan<'_>, wanted: &Ruleset, mut generation: u32) -> Result<Outcome, LoadError> {
     let mut outcome = Outcome { summary: plan.summary.clone(), ..Outcome::default() };
     let (clean, others): (Vec<&Phase<'_>>, Vec<&Phase<'_>>) =
         plan.phases.iter().partition(|phase| phase.name == PhaseName::Clean);
     generation = send_phases(netlink, &others, generation, &mut outcome)?;
-    let forgotten = forget(netlink, wanted, generation)?;
-    outcome.forgotten = forgotten.elements;
-    generation = (0..forgotten.transactions).fold(generation, |generation, _| next(generation));
+    outcome.forgotten = forget(netlink, wanted, &mut generation)?;
     send_phases(netlink, &clean, generation, &mut outcome)?;
     Ok(outcome)
 }
@@ -141,7 +134,7 @@ fn send_phases(
 }
 
 /// The generation after one more transaction; 0 is none.
-fn next(generation: u32) -> u32 {
+pub(super) fn next(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }
 

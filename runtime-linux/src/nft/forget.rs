@@ -8,33 +8,27 @@ use std::collections::HashSet;
 
 use nix::errno::Errno;
 
-use super::model::{Element, Elements, Ruleset, Set, Table};
+use super::apply::next;
+use super::model::{Element, Ruleset, Set, Table};
 use super::read::read_memory;
 use super::wire::Batch;
 use crate::netlink::{LoadError, Netlink};
 
-/// How often to try all at once before going one by one: an element may expire between being read and being deleted.
+/// How often to try many at once before going one by one: an element may expire between being read and being deleted.
 const ATTEMPTS: u32 = 3;
+/// Elements in one transaction, which fits any send buffer.
+const AT_ONCE: usize = 1000;
 
-/// What [`forget`] did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Forgotten {
-    /// Elements deleted.
-    pub elements: usize,
-    /// Transactions that were committed.
-    pub transactions: u32,
-}
-
-/// Deletes from every memory what is out of date.
-pub(super) fn forget(netlink: &mut Netlink, wanted: &Ruleset, generation: u32) -> Result<Forgotten, LoadError> {
-    let mut done = Forgotten::default();
+/// Deletes from every memory what is out of date, and counts it. Every transaction moves `generation` by one.
+pub(super) fn forget(netlink: &mut Netlink, wanted: &Ruleset, generation: &mut u32) -> Result<usize, LoadError> {
+    let mut forgotten = 0;
     for table in &wanted.tables {
         for (set, of) in table.sets.iter().filter_map(|set| Some((set, set.memory.as_deref()?))) {
             let known = table.sets.iter().find(|s| s.name == of).map(known).unwrap_or_default();
-            forget_in(netlink, table, set, &known, generation, &mut done)?;
+            forgotten += forget_in(netlink, table, set, &known, generation)?;
         }
     }
-    Ok(done)
+    Ok(forgotten)
 }
 
 /// First key field and data of every element.
@@ -52,21 +46,23 @@ fn forget_in(
     table: &Table,
     set: &Set,
     known: &HashSet<(&[u8], &[u8])>,
-    generation: u32,
-    done: &mut Forgotten,
-) -> Result<(), LoadError> {
+    generation: &mut u32,
+) -> Result<usize, LoadError> {
+    let mut forgotten = 0;
     for attempt in 0..=ATTEMPTS {
         let elements = read_memory(netlink, table.family, set)?;
-        let stale: Vec<usize> =
-            (0..elements.len()).filter(|&i| !known.contains(&identity(set, elements.get(i)))).collect();
-        // One by one an expired element spoils nothing but its own deletion.
-        let step = if attempt < ATTEMPTS { stale.len().max(1) } else { 1 };
+        let stale: Vec<Element<'_>> = elements.iter().filter(|e| !known.contains(&identity(set, *e))).collect();
+        // One by one, an element that has expired spoils nothing but its own deletion.
+        let at_once = if attempt < ATTEMPTS { AT_ONCE } else { 1 };
         let mut all = true;
-        for some in stale.chunks(step) {
-            match delete(netlink, table, set, &elements, some, generation.wrapping_add(done.transactions)) {
-                Ok(transactions) => {
-                    done.elements += some.len();
-                    done.transactions += transactions;
+        for some in stale.chunks(at_once) {
+            let mut batch = Batch::new(Some(*generation));
+            batch.delete_elements(table.place(), set, &mut some.iter().copied().peekable(), usize::MAX);
+            batch.end();
+            match netlink.send_batch(&batch) {
+                Ok(()) => {
+                    forgotten += some.len();
+                    *generation = next(*generation);
                 }
                 Err(e) if e.errno() == Some(Errno::ENOENT as i32) => all = false,
                 Err(e) => return Err(e),
@@ -76,26 +72,5 @@ fn forget_in(
             break;
         }
     }
-    Ok(())
-}
-
-fn delete(
-    netlink: &mut Netlink,
-    table: &Table,
-    set: &Set,
-    elements: &Elements,
-    stale: &[usize],
-    generation: u32,
-) -> Result<u32, LoadError> {
-    let mut stale = stale.iter().map(|&i| elements.get(i)).peekable();
-    let limit = netlink.max_batch_len() / 2;
-    let mut transactions = 0;
-    while stale.peek().is_some() {
-        let mut batch = Batch::new(Some(generation.wrapping_add(transactions)));
-        batch.delete_elements(table.place(), set, &mut stale, limit);
-        batch.end();
-        netlink.send_batch(&batch)?;
-        transactions += 1;
-    }
-    Ok(transactions)
+    Ok(forgotten)
 }

@@ -161,11 +161,8 @@ pub fn read_matching(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> 
 /// Reads what the kernel's rules have put into a memory. Elements may come and go meanwhile.
 pub fn read_memory(netlink: &mut Netlink, family: Family, set: &Set) -> Result<Elements, LoadError> {
     let generation = netlink.generation()?;
-    let mut loaded = LoadedSet {
-        set: Set { elements: set.empty_elements(), ..set.clone() },
-        shape: Shape::of(set),
-        odd: false,
-    };
+    let mut loaded =
+        LoadedSet { set: Set { elements: set.empty_elements(), ..set.clone() }, shape: Shape::of(set), odd: false };
     Reader { netlink, generation, consistent: true }.elements(family, &mut loaded)?;
     Ok(loaded.set.elements)
 }
