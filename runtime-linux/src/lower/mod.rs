@@ -100,7 +100,7 @@ impl Features {
             }
             "affinity" | "affinity-draws" | "affinity-endpoints" => self.selects.iter().any(|s| s.affinity.is_some()),
             "affinity-siblings" => self.siblings,
-            "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
+            "endpoints" | "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
             "masquerade-always" => !self.masquerade.is_empty(),
             "masquerade-node" => !self.masquerade_node.is_empty(),
             "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),

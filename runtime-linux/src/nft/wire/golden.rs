@@ -1,5 +1,7 @@
 //! Our bytes against those that `nft` sent for the same objects (`testdata/`), and against an independent decoder.
 
+mod affinity;
+
 use std::fmt::Write;
 
 use super::super::fixture;
