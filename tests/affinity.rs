@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,7 @@ fn main() {
         Trial::test("policy_local_keeps_to_local_endpoints", policy_local_keeps_to_local_endpoints),
         Trial::test("endpoints_may_share_an_address", endpoints_may_share_an_address),
         Trial::test("source_hash_is_the_kernels", source_hash_is_the_kernels),
+        Trial::test("what_is_out_of_date_heals", || or_skip(what_is_out_of_date_heals)),
         Trial::test("nft_lists_and_reloads_it", || or_skip(nft_lists_and_reloads_it)),
         Trial::test("rules_do_not_grow_with_services", rules_do_not_grow_with_services),
         Trial::test("bench_new_flows", bench_new_flows).with_ignored_flag(true),
@@ -114,16 +116,30 @@ fn two_ports_of_a_service_do_not() -> Test {
 fn the_timeout_forgets_and_connections_refresh_it() -> Test {
     let table = format!("{NODE}[[service]]\nname = 'a'\nport = 80\naffinity = {}\n{VIPS}{FOUR}", SHORT.as_secs());
     let lab = Lab::new(&table, 40)?;
-    let all = |vip| lab.connect(Protocol::Tcp, &[vip]);
     let vips = ["172.30.0.41:80", "[2001:db8:30::41]:80"].map(at);
-    let first = [all(vips[0])?, all(vips[1])?];
-    for _ in 0..3 {
+    let all = || -> Result<[Reached; 2], Failed> {
+        Ok([lab.connect(Protocol::Tcp, &vips[..1])?, lab.connect(Protocol::Tcp, &vips[1..])?])
+    };
+    let mut refreshed = 0;
+    let mut begun = Instant::now();
+    let mut first = all()?;
+    for _ in 0..20 {
         std::thread::sleep(SHORT * 6 / 10);
-        same([all(vips[0])?, all(vips[1])?], first.clone())?;
+        let before = std::mem::replace(&mut begun, Instant::now());
+        let now = all()?;
+        if before.elapsed() < SHORT {
+            same(&now, &first)?;
+            refreshed += 1;
+        } else {
+            (refreshed, first) = (0, now); // a busy machine: too late to say
+        }
+        if refreshed == 3 {
+            break;
+        }
     }
+    same(refreshed, 3)?;
     std::thread::sleep(LONGER);
-    let second = [all(vips[0])?, all(vips[1])?];
-    for (first, second) in first.iter().zip(second) {
+    for (first, second) in first.iter().zip(all()?) {
         let moved = first.iter().filter(|(client, reached)| second.get(client) != Some(reached)).count();
         check(&format!("{moved} of 40 drew another endpoint"), moved > 10)?;
     }
@@ -199,22 +215,28 @@ fn the_node_is_a_client_too() -> Test {
         );
         let lab = Lab::new(&table, 1)?;
         let (v4, v6) = (["172.30.0.41:80", "192.0.2.1:30080"], ["[2001:db8:30::41]:80", "[2001:db8:2::1]:30080"]);
-        let mut drawn = BTreeSet::new();
-        for round in 0..3 {
-            for frontends in [v4, v6].map(|f| f.map(at)) {
-                let probes: Vec<_> =
-                    (0..8).map(|i| Probe { protocol, source: None, destination: frontends[i % 2] }).collect();
+        for frontends in [v4, v6].map(|f| f.map(at)) {
+            let mut drawn = BTreeSet::new();
+            for _ in 0..20 {
+                let probe = |i: usize| Probe { protocol, source: None, destination: frontends[i % 2] };
+                let probes: Vec<_> = (0..8).map(probe).collect();
+                let begun = Instant::now();
                 let answers = lab.topology.node.run(|| lab::probes(&probes, PATIENCE))?;
                 let mut reached = BTreeSet::new();
                 for answer in answers {
                     reached.insert(endpoint_of(answer).ok_or_else(|| format!("{frontends:?}: {answer:?}"))?);
                 }
-                same((round, frontends, reached.len()), (round, frontends, 1))?;
+                if begun.elapsed() < SHORT {
+                    same((frontends, reached.len()), (frontends, 1))?;
+                }
                 drawn.extend(reached);
+                if drawn.len() > 1 {
+                    break;
+                }
+                std::thread::sleep(LONGER);
             }
-            std::thread::sleep(if round < 2 { LONGER } else { Duration::ZERO });
+            check("forgotten, it draws again", drawn.len() > 1)?;
         }
-        eprintln!("{protocol}: the node drew {} endpoints in 6 draws", drawn.len());
     }
     Ok(())
 }
@@ -310,15 +332,18 @@ fn source_hash_is_the_kernels() -> Test {
         endpoints(false),
         endpoints(true)
     );
-    let lab = Lab::new(&table, 1000)?;
     let image = image(&table)?;
-    for vip in ["172.30.0.41:80", "192.0.2.1:30080", "[2001:db8:30::41]:80", "[2001:db8:2::1]:30080"].map(at) {
-        let reached = lab.connect(Protocol::Udp, &[vip])?;
-        same(reached.len(), 1000)?;
-        for (client, reached) in &reached {
-            same((client, reached.clone()), (client, BTreeSet::from([hashed(&image, *client, vip)?])))?;
+    // 1,000 at once are more neighbours than a kernel keeps (gc_thresh3 is 1024 for all namespaces together)
+    for part in 0..5 {
+        let lab = Lab::with_clients(&table, part * 200 + 1..=part * 200 + 200)?;
+        for vip in ["172.30.0.41:80", "192.0.2.1:30080", "[2001:db8:30::41]:80", "[2001:db8:2::1]:30080"].map(at) {
+            let reached = lab.connect(Protocol::Udp, &[vip])?;
+            same(reached.len(), 200)?;
+            for (client, reached) in &reached {
+                same((client, reached.clone()), (client, BTreeSet::from([hashed(&image, *client, vip)?])))?;
+            }
+            same(reached.values().flatten().collect::<BTreeSet<_>>().len(), 7)?;
         }
-        same(reached.values().flatten().collect::<BTreeSet<_>>().len(), 7)?;
     }
     Ok(())
 }
@@ -386,6 +411,36 @@ fn nft_lists_and_reloads_it() -> Result<Test, Skip> {
     })())
 }
 
+/// An element that no load could know of leads a client's packet nowhere once: the next try draws.
+fn what_is_out_of_date_heals() -> Result<Test, Skip> {
+    lab::need("nft")?;
+    Ok((|| {
+        let table = format!("{NODE}[[service]]\nname = 'a'\nport = 80\naffinity = true\n{VIPS}{FOUR}");
+        let lab = Lab::new(&table, 1)?;
+        let vip = at("172.30.0.41:80");
+        lab.connect(Protocol::Tcp, &[vip])?;
+        let node = &lab.topology.node;
+        let listing = nft(node, &["list", "map", "ip", "natlet", "affinity"], None)?;
+        let key = listing
+            .lines()
+            .find_map(|l| Some(l.split_once("elements = {")?.1.split_once("timeout")?.0.trim().to_owned()))
+            .ok_or(listing)?;
+        let plant = format!(
+            "delete element ip natlet affinity {{ {key} }}\n\
+             add element ip natlet affinity {{ {key} timeout 1h : 10.82.0.99 }}\n"
+        );
+        nft(node, &["-f", "-"], Some(&plant))?;
+        // the first SYN is dropped, the second comes after a second
+        let reached = lab.connect(Protocol::Tcp, &[vip])?;
+        same(lab.connect(Protocol::Tcp, &[vip; 4])?, reached)?;
+        let rules = nft(node, &["list", "chain", "ip", "natlet", "remember-10800"], None)?;
+        check(&rules, rules.contains("counter packets 1 "))?;
+        // a load finds it as well
+        nft(node, &["-f", "-"], Some(&plant))?;
+        same(lab.load(&table)?.forgotten, 1)
+    })())
+}
+
 fn rules_do_not_grow_with_services() -> Test {
     let table = |services: u32| {
         let mut text = NODE.to_owned();
@@ -413,28 +468,38 @@ fn rules_do_not_grow_with_services() -> Test {
     same(count()?, one)
 }
 
-/// New flows a second through the output hook, with and without affinity: the same client, each time from another port.
+/// What a new flow through the output hook costs, with and without affinity: the same client, each time from another port.
+/// The least of many short runs, as this machine is not alone.
 fn bench_new_flows() -> Test {
+    const FLOWS: u32 = 300;
     let with =
         |affinity: &str| format!("{NODE}[[service]]\nname = 'a'\nprotocol = 'udp'\nport = 80\n{affinity}{VIPS}{FOUR}");
-    let lab = Lab::new(&with(""), 1)?;
-    for round in 0..3 {
-        for affinity in ["", "affinity = true\n"] {
-            lab.load(&with(affinity))?;
-            for vip in ["172.30.0.41:80", "[2001:db8:30::41]:80", "10.82.0.10:8080"].map(at) {
-                let took = lab.topology.node.run(|| -> std::io::Result<Duration> {
-                    let start = Instant::now();
-                    for _ in 0..10_000 {
-                        let any: IpAddr =
-                            if vip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-                        std::net::UdpSocket::bind(SocketAddr::new(any, 0))?.send_to(b"x", vip)?;
-                    }
-                    Ok(start.elapsed())
-                })?;
-                let name = if affinity.is_empty() { "without" } else { "with" };
-                eprintln!("round {round}: {vip} {name} affinity: {:.2} us a flow", took.as_secs_f64() * 100.0);
-            }
+    let mut lab = Lab::new(&with(""), 1)?;
+    lab.servers.clear();
+    let vips = ["172.30.0.41:80", "[2001:db8:30::41]:80", "10.82.0.10:8080"].map(at);
+    let mut least: BTreeMap<(SocketAddr, bool), Duration> = BTreeMap::new();
+    for round in 0..80 {
+        let affinity = round % 2 == 1;
+        lab.load(&with(if affinity { "affinity = true\n" } else { "" }))?;
+        for vip in vips {
+            let took = lab.topology.node.run(|| -> std::io::Result<Duration> {
+                let any: IpAddr =
+                    if vip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+                let bind = |_| std::net::UdpSocket::bind(SocketAddr::new(any, 0));
+                let sockets = (0..FLOWS).map(bind).collect::<Result<Vec<_>, _>>()?;
+                let start = Instant::now();
+                for socket in &sockets {
+                    socket.send_to(b"x", vip)?;
+                }
+                Ok(start.elapsed())
+            })?;
+            let least = least.entry((vip, affinity)).or_insert(took);
+            *least = took.min(*least);
         }
+    }
+    for ((vip, affinity), took) in least {
+        let name = if affinity { "with" } else { "without" };
+        eprintln!("{vip} {name} affinity: {:.2} us a flow", took.as_secs_f64() * 1e6 / f64::from(FLOWS));
     }
     Ok(())
 }
@@ -443,17 +508,22 @@ fn bench_new_flows() -> Test {
 struct Lab {
     topology: Topology,
     clients: [Vec<IpAddr>; 2],
-    _servers: Vec<Servers>,
+    servers: Vec<Servers>,
 }
 
 impl Lab {
     /// `clients` clients of each family.
     fn new(table: &str, clients: u16) -> Result<Self, Failed> {
+        Self::with_clients(table, 1..=clients)
+    }
+
+    /// The clients of each family with these numbers.
+    fn with_clients(table: &str, clients: RangeInclusive<u16>) -> Result<Self, Failed> {
         let image = image(table)?;
         let program = image.program();
         let v4 = |i: u16| IpAddr::from([198, 51, 100 + (i >> 8).to_be_bytes()[1], i.to_be_bytes()[1]]);
         let v6 = |i: u16| IpAddr::from([0x2001, 0xdb8, 0x7, i, 0, 0, 0, i.wrapping_mul(40_503)]);
-        let clients = [(1..=clients).map(v4).collect::<Vec<_>>(), (1..=clients).map(v6).collect()];
+        let clients = [clients.clone().map(v4).collect::<Vec<_>>(), clients.map(v6).collect()];
         let endpoints: BTreeSet<SocketAddr> =
             program.records().flat_map(|r| r.endpoints().iter().map(|e| e.address)).collect();
         let plan = Plan {
@@ -465,7 +535,7 @@ impl Lab {
         let topology = Topology::build(&plan)?;
         let listeners: Vec<_> = endpoints.iter().flat_map(|e| [Listener::tcp(*e), Listener::udp(*e)]).collect();
         let servers = topology.serve(&listeners)?;
-        let lab = Self { topology, clients, _servers: servers };
+        let lab = Self { topology, clients, servers };
         lab.load(table)?;
         Ok(lab)
     }

@@ -229,7 +229,8 @@ impl Build<'_> {
     /// The chain that remembers a client for this time and translates.
     pub(super) fn remember(&self, timeout: u32, siblings: bool) -> Chain {
         let milliseconds = u64::from(timeout) * 1000;
-        let (word, set) = (if self.family == Family::Ip { 2 } else { 4 }, || "affinity".to_owned());
+        // nft, which takes 16 bytes for any such key, puts the data behind them
+        let (word, set) = (4, || "affinity".to_owned());
         let entry = || [self.client_key(), vec![self.load_daddr(word)]].concat();
         let (key, data) = (FIRST, Some(Register::word(word)));
         let update = E::Update { set: set(), key, data, timeout: milliseconds };
@@ -268,4 +269,54 @@ fn load_priority() -> E {
 
 fn look_up(map: &str) -> E {
     E::Lookup { set: map.into(), sreg: FIRST, dreg: Some(FIRST), inverted: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::source::{Input, Loaded, NodeFlags, load_inputs};
+
+    fn image(services: impl IntoIterator<Item = u32>) -> Image {
+        let one = |i: u32| {
+            format!(
+                "[[service]]\nname = 's{i}'\nport = 80\naffinity = true\ncluster-ip = '172.30.{}.{}'\n\
+                 endpoints = ['10.0.0.1:80', '10.0.0.2:80', '10.0.0.2:81']\n",
+                i / 250,
+                i % 250 + 1
+            )
+        };
+        let text: String = services.into_iter().map(one).collect();
+        let input = Input { name: "services.toml".into(), bytes: text.into(), found: false };
+        let Ok(Loaded::Table { table, .. }) = load_inputs(vec![input], &NodeFlags::default()) else { panic!("{text}") };
+        Image::compile(&table.as_table()).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_distinct_even_and_stay() {
+        let (all, some) = (image(0..2000), image((0..2000).step_by(7)));
+        let by_address = |image: &Image| -> BTreeMap<IpAddr, u32> {
+            let program = image.program();
+            let numbers = numbers(&program, false);
+            program.frontends().map(|f| (f.address, numbers[&f.record.offset()])).collect()
+        };
+        let (all, some) = (by_address(&all), by_address(&some));
+        assert_eq!(all.values().collect::<BTreeSet<_>>().len(), 2000);
+        assert!(all.values().all(|n| n % 2 == 0 && *n >= 1 << 31 && *n < u32::MAX - 1));
+        assert_eq!(some.len(), 286);
+        assert!(some.iter().all(|(address, number)| all[address] == *number));
+    }
+
+    #[test]
+    fn endpoints_are_remembered_by_address_where_that_says_which() {
+        let image = image([1]);
+        let program = image.program();
+        let names = remembered_as(program.records().next().unwrap().endpoints());
+        let name = |text: &str| names[&text.parse::<SocketAddr>().unwrap()];
+        assert_eq!(name("10.0.0.1:80"), "10.0.0.1".parse::<IpAddr>().unwrap());
+        for shared in ["10.0.0.2:80", "10.0.0.2:81"] {
+            assert!(matches!(name(shared), IpAddr::V4(a) if a.octets()[0] >= 240), "{shared}");
+        }
+        assert_ne!(name("10.0.0.2:80"), name("10.0.0.2:81"));
+    }
 }

@@ -63,9 +63,8 @@ fn check(family: Family, text: &str) {
             E::Jhash { sreg: at(source), dreg: at(1), len: 16, modulus: u32::MAX, seed: 0x6e61_746c },
         ],
     };
-    let data = if family == Family::Ip { 4 } else { 4 };
-    let entry = || [vec![priority()], client(4), vec![address(1, data)]].concat();
-    let (set, key, data) = (|| "affinity".to_owned(), at(0), Some(at(data)));
+    let entry = || [vec![priority()], client(4), vec![address(1, 4)]].concat();
+    let (set, key, data) = (|| "affinity".to_owned(), at(0), Some(at(4)));
     let timeout = 3 * 60 * 60 * 1000;
     let sibling = vec![priority(), address(1, 1), look_up("affinity-siblings"), set_priority()];
     let endpoint = vec![priority(), E::Meta { dreg: at(1), key: 16 }, address(1, 2), look_up("affinity-endpoints")];
