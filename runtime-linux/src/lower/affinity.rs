@@ -287,7 +287,7 @@ mod tests {
             )
         };
         let text: String = services.into_iter().map(one).collect();
-        let input = Input { name: "services.toml".into(), bytes: text.into(), found: false };
+        let input = Input { name: "services.toml".into(), bytes: text.clone().into(), found: false };
         let Ok(Loaded::Table { table, .. }) = load_inputs(vec![input], &NodeFlags::default()) else { panic!("{text}") };
         Image::compile(&table.as_table()).unwrap()
     }
