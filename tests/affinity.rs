@@ -415,8 +415,8 @@ fn nft_lists_and_reloads_it() -> Result<Test, Skip> {
 fn what_is_out_of_date_heals() -> Result<Test, Skip> {
     lab::need("nft")?;
     Ok((|| {
-        let table = format!("{NODE}[[service]]\nname = 'a'\nport = 80\naffinity = true\n{VIPS}{FOUR}");
-        let lab = Lab::new(&table, 1)?;
+        let with = |e: &str| format!("{NODE}[[service]]\nname = 'a'\nport = 80\naffinity = true\n{VIPS}{e}");
+        let lab = Lab::new(&with(FOUR), 1)?;
         let vip = at("172.30.0.41:80");
         lab.connect(Protocol::Tcp, &[vip])?;
         let node = &lab.topology.node;
@@ -435,9 +435,9 @@ fn what_is_out_of_date_heals() -> Result<Test, Skip> {
         same(lab.connect(Protocol::Tcp, &[vip; 4])?, reached)?;
         let rules = nft(node, &["list", "chain", "ip", "natlet", "remember-10800"], None)?;
         check(&rules, rules.contains("counter packets 1 "))?;
-        // a load finds it as well
+        // a load that removes something finds it as well
         nft(node, &["-f", "-"], Some(&plant))?;
-        same(lab.load(&table)?.forgotten, 1)
+        same(lab.load(&with(THREE))?.forgotten, 1)
     })())
 }
 

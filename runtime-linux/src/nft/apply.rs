@@ -34,7 +34,7 @@ impl std::fmt::Display for Outcome {
     /// What changed, in words: `nothing to change`, or the counts of elements and objects.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let s = &self.summary;
-        if self.phases.is_empty() && self.forgotten == 0 {
+        if self.phases.is_empty() {
             return f.write_str("nothing to change");
         }
         write!(
@@ -107,8 +107,11 @@ fn send(netlink: &mut Netlink, plan: &Plan<'_>, wanted: &Ruleset, mut generation
     let (clean, others): (Vec<&Phase<'_>>, Vec<&Phase<'_>>) =
         plan.phases.iter().partition(|phase| phase.name == PhaseName::Clean);
     generation = send_phases(netlink, &others, generation, &mut outcome)?;
-    outcome.forgotten = forget(netlink, wanted, &mut generation)?;
-    send_phases(netlink, &clean, generation, &mut outcome)?;
+    // What is gone is cleaned up last, so a load that was interrupted before is found here again.
+    if !clean.is_empty() {
+        outcome.forgotten = forget(netlink, wanted, &mut generation)?;
+        send_phases(netlink, &clean, generation, &mut outcome)?;
+    }
     Ok(outcome)
 }
 
