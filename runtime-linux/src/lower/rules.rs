@@ -25,7 +25,7 @@ const STATUS_DNAT: u32 = 0x20;
 /// All chains of a family: those without a hook first.
 pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
     let build = Build { family, features };
-    let mut chains = vec![Chain { name: "refuse".into(), rules: vec![rule(vec![E::Reject])] }];
+    let mut chains = vec![refuse()];
     if features.has_masquerade_node() {
         chains.push(build.masquerade_node());
     }
@@ -48,6 +48,14 @@ impl Features {
     fn has_masquerade_node(&self) -> bool {
         !self.masquerade_node.is_empty() || !self.masquerade_local_node_ports.is_empty()
     }
+}
+
+/// A reset for TCP: a local client's `connect` hears an ICMP error only at its first retransmission, a second later, since
+/// the error comes while the socket is still busy sending. All else gets ICMP port unreachable.
+fn refuse() -> Chain {
+    let tcp = E::Cmp { sreg: FIRST, equal: true, data: vec![Protocol::Tcp.number()] };
+    let rules = vec![rule(vec![load_l4proto(0), tcp, E::Reset]), rule(vec![E::Reject])];
+    Chain { name: "refuse".into(), rules }
 }
 
 struct Build<'a> {
