@@ -85,7 +85,8 @@ fn check_decisions(program: &Program<'_>) {
         .take(12)
         .collect();
     let frontends = program.frontends().map(|f| (f.address, f.protocol, f.port));
-    let others = sources.iter().map(|&s| (s, Protocol::Udp, 1)).chain(program.cluster_ips().map(|c| (c, Protocol::Tcp, 1)));
+    let others =
+        sources.iter().map(|&s| (s, Protocol::Udp, 1)).chain(program.cluster_ips().map(|c| (c, Protocol::Tcp, 1)));
     for (destination, protocol, port) in frontends.chain(others).take(300) {
         for &source in &sources {
             for to in [destination, source] {

@@ -53,7 +53,8 @@ fn frontend_address() -> impl Strategy<Value = IpAddr> {
 }
 
 pub fn address() -> impl Strategy<Value = IpAddr> {
-    let fixed = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1", "127.0.0.9", "::1", "203.0.113.9", "2001:db8:9::9"];
+    let fixed =
+        ["192.0.2.1", "192.0.2.2", "2001:db8::1", "127.0.0.1", "127.0.0.9", "::1", "203.0.113.9", "2001:db8:9::9"];
     let fixed: Vec<IpAddr> = fixed.into_iter().map(ip).collect();
     prop_oneof![2 => pod_address(), 4 => frontend_address(), 3 => proptest::sample::select(fixed)]
 }
@@ -92,9 +93,11 @@ fn range() -> impl Strategy<Value = Cidr> {
 
 fn service() -> impl Strategy<Value = ServiceSpec> {
     let choice = proptest::sample::select(vec![Choice::Random, Choice::Random, Choice::SourceHash]);
-    let service_type = proptest::sample::select(vec![ServiceType::ClusterIp, ServiceType::NodePort, ServiceType::LoadBalancer]);
+    let service_type =
+        proptest::sample::select(vec![ServiceType::ClusterIp, ServiceType::NodePort, ServiceType::LoadBalancer]);
     let affinity = prop_oneof![2 => Just(0_u32), 1 => Just(10_800)];
-    let details = (policy(), policy(), affinity, choice, service_type, prop_oneof![Just(0_u16), Just(32_000)], "[a-z,.]{0,9}");
+    let details =
+        (policy(), policy(), affinity, choice, service_type, prop_oneof![Just(0_u16), Just(32_000)], "[a-z,.]{0,9}");
     (protocol(), vec(frontend(), 0..6), vec(endpoint(), 0..9), vec(range(), 0..3), details).prop_map(
         |(protocol, frontends, endpoints, ranges, details)| {
             let (internal, external, affinity, choice, service_type, health_check, hosts) = details;
