@@ -16,7 +16,8 @@ fuzz_target!(|input: &[u8]| {
     let Ok(len) = compile(&table, &mut scratch, &mut out) else { return };
     let program = Program::new_checked(&out[..len]).expect("what compiles opens");
     checks::check_program(&program);
-    let frontends = table.services.iter().flat_map(|s| s.frontends.of(table.frontends).unwrap().iter().map(move |f| (s, f)));
+    let frontends =
+        table.services.iter().flat_map(|s| s.frontends.of(table.frontends).unwrap().iter().map(move |f| (s, f)));
     let mut count = 0;
     for (service, f) in frontends {
         let found = match f.kind {
