@@ -7,12 +7,14 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode, Output, Stdio};
 
 pub type Test = Result<(), Failed>;
+/// A test and its name.
+pub type Named = (&'static str, fn() -> Test);
 
 /// Set in the environment of a test binary that shall be the `natlet` command.
 const AS_COMMAND: &str = "NATLET_AS_COMMAND";
 
 /// The `main` of a test binary: the command where asked for, else the tests, in a private network.
-pub fn main(tests: &[(&'static str, fn() -> Test)]) -> ExitCode {
+pub fn main(tests: &[Named]) -> ExitCode {
     if std::env::var_os(AS_COMMAND).is_some() {
         return natlet::cli::main();
     }

@@ -81,6 +81,17 @@ fn commented(expressions: Vec<E>, comment: &str) -> Rule {
 
 const FIRST: Register = Register::word(0);
 
+/// Loads an address of the network header.
+fn load_address(field: Field, word: u32) -> E {
+    let (offset, len) = match field {
+        Field::Ip4Saddr => (12, 4),
+        Field::Ip4Daddr => (16, 4),
+        Field::Ip6Saddr => (8, 16),
+        _ => (24, 16),
+    };
+    E::Payload { dreg: Register::word(word), base: 1, offset, len }
+}
+
 fn load_l4proto(word: u32) -> E {
     E::Meta { dreg: Register::word(word), key: META_L4PROTO }
 }
@@ -102,22 +113,12 @@ fn verdict_map(set: &str) -> E {
 }
 
 impl Build<'_> {
-    fn load(&self, field: Field, word: u32) -> E {
-        let (offset, len) = match field {
-            Field::Ip4Saddr => (12, 4),
-            Field::Ip4Daddr => (16, 4),
-            Field::Ip6Saddr => (8, 16),
-            _ => (24, 16),
-        };
-        E::Payload { dreg: Register::word(word), base: 1, offset, len }
-    }
-
     fn load_saddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).saddr, word)
+        load_address(Fields::of(self.family).saddr, word)
     }
 
     fn load_daddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).daddr, word)
+        load_address(Fields::of(self.family).daddr, word)
     }
 
     /// `ip daddr . meta l4proto . th dport`.
