@@ -25,7 +25,7 @@ const STATUS_DNAT: u32 = 0x20;
 /// All chains of a family: those without a hook first.
 pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
     let build = Build { family, features };
-    let mut chains = vec![Chain { name: "refuse".into(), rules: vec![rule(vec![E::Reject])] }];
+    let mut chains = vec![refuse()];
     if features.has_masquerade_node() {
         chains.push(build.masquerade_node());
     }
@@ -48,6 +48,14 @@ impl Features {
     fn has_masquerade_node(&self) -> bool {
         !self.masquerade_node.is_empty() || !self.masquerade_local_node_ports.is_empty()
     }
+}
+
+/// A reset for TCP: a local client's `connect` hears an ICMP error only at its first retransmission, a second later, since
+/// the error comes while the socket is still busy sending. All else gets ICMP port unreachable.
+fn refuse() -> Chain {
+    let tcp = E::Cmp { sreg: FIRST, equal: true, data: vec![Protocol::Tcp.number()] };
+    let rules = vec![rule(vec![load_l4proto(0), tcp, E::Reset]), rule(vec![E::Reject])];
+    Chain { name: "refuse".into(), rules }
 }
 
 struct Build<'a> {
@@ -73,6 +81,17 @@ fn commented(expressions: Vec<E>, comment: &str) -> Rule {
 
 const FIRST: Register = Register::word(0);
 
+/// Loads an address of the network header.
+fn load_address(field: Field, word: u32) -> E {
+    let (offset, len) = match field {
+        Field::Ip4Saddr => (12, 4),
+        Field::Ip4Daddr => (16, 4),
+        Field::Ip6Saddr => (8, 16),
+        _ => (24, 16),
+    };
+    E::Payload { dreg: Register::word(word), base: 1, offset, len }
+}
+
 fn load_l4proto(word: u32) -> E {
     E::Meta { dreg: Register::word(word), key: META_L4PROTO }
 }
@@ -94,22 +113,12 @@ fn verdict_map(set: &str) -> E {
 }
 
 impl Build<'_> {
-    fn load(&self, field: Field, word: u32) -> E {
-        let (offset, len) = match field {
-            Field::Ip4Saddr => (12, 4),
-            Field::Ip4Daddr => (16, 4),
-            Field::Ip6Saddr => (8, 16),
-            _ => (24, 16),
-        };
-        E::Payload { dreg: Register::word(word), base: 1, offset, len }
-    }
-
     fn load_saddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).saddr, word)
+        load_address(Fields::of(self.family).saddr, word)
     }
 
     fn load_daddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).daddr, word)
+        load_address(Fields::of(self.family).daddr, word)
     }
 
     /// `ip daddr . meta l4proto . th dport`.
