@@ -20,7 +20,7 @@ pub struct About {
     pub version: String,
     /// The program's content id, 32 hexadecimal digits.
     pub content_id: String,
-    /// When it was loaded.
+    /// When it was loaded; the Unix epoch if that is not known (the text of `natlet export --format nft`).
     pub since: SystemTime,
 }
 
@@ -34,7 +34,12 @@ impl About {
         }
     }
 
-    fn to_text(&self) -> String {
+    /// Of a program that something else than natlet will load, nobody knows when.
+    pub(crate) fn undated(program: &Program<'_>) -> Self {
+        Self { since: UNIX_EPOCH, ..Self::now(program) }
+    }
+
+    pub(crate) fn to_text(&self) -> String {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         format!("natlet {} id {} since {since}", self.version, self.content_id)
     }

@@ -192,6 +192,8 @@ pub struct ExportArgs {
 pub enum Format {
     /// kube-proxy's KUBE-* chains, for iptables-restore
     IptablesSave,
+    /// What `natlet load` would load, for `nft -f`
+    Nft,
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {

@@ -2,3 +2,4 @@
 
 pub mod chain_names;
 pub mod iptables;
+pub mod nft;

@@ -5,7 +5,7 @@
 
 mod rule;
 
-use super::model::{BaseChain, Chain, ChainType, Field, Hook, Ruleset, Set, SetData, Table};
+use super::model::{BaseChain, Chain, Field, Hook, Ruleset, Set, SetData, Table};
 use super::text;
 use super::wire::userdata::comment_text;
 use std::fmt::Write as _;
@@ -46,7 +46,7 @@ fn write_table(out: &mut String, table: &Table) -> Result<(), Unwritable> {
     }
     for BaseChain { chain, kind, hook, priority } in base_chains {
         let _ = writeln!(out, "\n\tchain {} {{", chain.name);
-        let (kind, hook) = (kind_name(*kind), hook_name(*hook));
+        let (kind, hook) = (kind.name(), hook_name(*hook));
         let _ = writeln!(out, "\t\ttype {kind} hook {hook} priority {priority}; policy accept;");
         write_rules(out, table, chain)?;
     }
@@ -122,13 +122,6 @@ const fn field_name(field: Field) -> &'static str {
         Field::Dport => "th dport",
         Field::Slot => "numgen random mod 2",
         Field::Mark => "meta mark",
-    }
-}
-
-const fn kind_name(kind: ChainType) -> &'static str {
-    match kind {
-        ChainType::Filter => "filter",
-        ChainType::Nat => "nat",
     }
 }
 

@@ -57,8 +57,10 @@ struct Machine<'t> {
 }
 
 impl Machine<'_> {
-    fn say(&mut self, text: impl Into<String>) {
+    #[expect(clippy::unnecessary_wraps, reason = "each step ends in it")]
+    fn say(&mut self, text: impl Into<String>) -> Result<(), Unsayable> {
         self.words.push(text.into());
+        Ok(())
     }
 
     fn step(&mut self, expression: &Expression) -> Result<(), Unsayable> {
@@ -74,18 +76,14 @@ impl Machine<'_> {
             },
             Expression::MetaSet { sreg, key: 3 } => {
                 let value = self.whole(*sreg)?;
-                self.say(format!("meta mark set {value}"));
-                Ok(())
+                self.say(format!("meta mark set {value}"))
             }
             Expression::MetaSet { key, .. } => Err(format!("meta key {key}")),
             Expression::Ct { dreg, key, direction } => self.conntrack(*dreg, *key, *direction),
             Expression::Cmp { sreg, equal, data } => self.compare(*sreg, *equal, data),
             Expression::Bitwise { sreg, dreg, mask, xor } => self.bitwise(*sreg, *dreg, mask, xor),
             Expression::Lookup { set, sreg, dreg, inverted } => self.look_up(set, *sreg, *dreg, *inverted),
-            Expression::Verdict(verdict) => {
-                self.say(verdict.to_string());
-                Ok(())
-            }
+            Expression::Verdict(verdict) => self.say(verdict.to_string()),
             Expression::Random { dreg, modulus } => {
                 self.put(*dreg, What::Whole(format!("numgen random mod {modulus}")), 4)
             }
@@ -95,23 +93,15 @@ impl Machine<'_> {
                 self.put(*dreg, What::Whole(text), 4)
             }
             Expression::Dnat { family, address, port } => self.dnat(*family, *address, *port),
-            Expression::Masquerade => {
-                self.say("masquerade fully-random");
-                Ok(())
-            }
+            Expression::Masquerade => self.say("masquerade fully-random"),
             Expression::FibType { dreg, source } => {
                 let of = if *source { "saddr" } else { "daddr" };
-                self.say(format!("fib {of} type local"));
+                self.say(format!("fib {of} type local"))?;
                 self.put(*dreg, What::Whole(format!("fib {of} type")), 4)
             }
-            Expression::Reject => {
-                self.say("reject");
-                Ok(())
-            }
-            Expression::Counter => {
-                self.say("counter");
-                Ok(())
-            }
+            Expression::Reject => self.say("reject"),
+            Expression::Reset => self.say("reject with tcp reset"),
+            Expression::Counter => self.say("counter"),
             Expression::Update { set, key, data, timeout } => self.update(set, *key, *data, *timeout),
         }
     }
@@ -177,8 +167,7 @@ impl Machine<'_> {
             },
             What::Masked { .. } | What::Whole(_) | What::Mapped(_) => return Err("a comparison".into()),
         };
-        self.say(text);
-        Ok(())
+        self.say(text)
     }
 
     fn bitwise(&mut self, sreg: Register, dreg: Register, mask: &[u8], xor: &[u8]) -> Result<(), Unsayable> {
@@ -195,12 +184,10 @@ impl Machine<'_> {
         match dreg {
             None => {
                 let operator = if inverted { "!= " } else { "" };
-                self.say(format!("{key} {operator}@{set}"));
-                Ok(())
+                self.say(format!("{key} {operator}@{set}"))
             }
             Some(Register(0)) => {
-                self.say(format!("{key} vmap @{set}"));
-                Ok(())
+                self.say(format!("{key} vmap @{set}"))
             }
             Some(dreg) => {
                 let SetData::Value(fields) = &self.set(set)?.data else { return Err(format!("{set} has no values")) };
@@ -218,8 +205,7 @@ impl Machine<'_> {
             return Err("a translation to a port from elsewhere".into());
         }
         let text = format!("dnat {} to {map}", family.name());
-        self.say(text);
-        Ok(())
+        self.say(text)
     }
 
     fn update(
@@ -239,8 +225,7 @@ impl Machine<'_> {
             (_, 0) => format!(" timeout {}s", milliseconds / 1000),
             _ => format!(" timeout {milliseconds}ms"),
         };
-        self.say(format!("update @{set} {{ {key}{timeout}{data} }}"));
-        Ok(())
+        self.say(format!("update @{set} {{ {key}{timeout}{data} }}"))
     }
 
     fn set(&self, name: &str) -> Result<&Set, Unsayable> {
