@@ -194,6 +194,10 @@ pub enum Format {
     IptablesSave,
     /// What `natlet load` would load, for `nft -f`
     Nft,
+    /// Kubernetes Services, EndpointSlices and the Node; read back, it is the same program
+    Manifest,
+    /// natlet's services.toml; read back, it is the same program
+    Toml,
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {

@@ -3,7 +3,7 @@
 use super::args::{ExportArgs, Format};
 use super::failure::{Failure, print};
 use super::input;
-use crate::export::{iptables, nft};
+use crate::export::{ExportError, iptables, manifest, nft, toml};
 
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
@@ -13,5 +13,12 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
             let text = nft::export(&image.program()).map_err(|e| Failure::operation("writing nft text", e))?;
             print(&text)
         }
+        Format::Manifest => print(&manifest::export(&image.program()).map_err(unsaid("manifests"))?),
+        Format::Toml => print(&toml::export(&image.program()).map_err(unsaid("services.toml"))?),
     }
+}
+
+/// What the form cannot say is the input's affair, not the machine's.
+fn unsaid(form: &str) -> impl Fn(ExportError) -> Failure {
+    move |error| Failure::input(format!("this table cannot be written as {form}: {error}"))
 }

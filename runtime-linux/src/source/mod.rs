@@ -233,11 +233,15 @@ impl Reading {
         }
         let name = (!node.name.is_empty()).then_some(node.name.as_str());
         let object = manifest::node::pick(&self.objects.nodes, name, &mut self.sink);
-        if let Some(object) = object {
+        let none = manifest::node::Settings::default();
+        let settings = object.map_or(&none, |object| &object.settings);
+        // the object's name is what slices say; it is the node's own unless the object denies it
+        let local = object.map_or(node.name.clone(), |object| object.meta.name.clone());
+        if let Some(object) = object.filter(|object| !object.settings.anonymous) {
             node.name.clone_from(&object.meta.name);
         }
         let here = Here {
-            name: (!node.name.is_empty()).then_some(node.name.as_str()),
+            name: (!local.is_empty()).then_some(local.as_str()),
             zone: object.and_then(|object| object.zone.as_deref()),
         };
         let mut drafts = manifest::join::join(&self.objects, here, &mut self.sink);
@@ -248,15 +252,16 @@ impl Reading {
 
         let first_given =
             |lists: [&[IpAddr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let cidrs = |lists: [&[Cidr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
+        let cidrs = |lists: [&[Cidr]; 4]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
         let of_object = object.map_or(&[][..], |object| &object.addresses);
         let node = NodeBuf {
             addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
-            cluster_cidrs: cidrs([&flags.cluster_cidrs, &node.cluster_cidrs, &lifted.cluster_cidrs]),
-            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &[]]),
-            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &[]]),
-            masquerade_all: flags.masquerade_all || node.masquerade_all || lifted.masquerade_all,
-            localhost_node_ports: flags.localhost_node_ports || node.localhost_node_ports,
+            cluster_cidrs: cidrs([
+                &flags.cluster_cidrs, &node.cluster_cidrs, &settings.cluster_cidrs, &lifted.cluster_cidrs]),
+            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &settings.service_cidrs, &[]]),
+            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &settings.node_port_cidrs, &[]]),
+            masquerade_all: flags.masquerade_all || node.masquerade_all || settings.masquerade_all || lifted.masquerade_all,
+            localhost_node_ports: flags.localhost_node_ports || node.localhost_node_ports || settings.localhost_node_ports,
             name: node.name,
         };
         self.missing_slices();
