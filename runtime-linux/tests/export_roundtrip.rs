@@ -38,7 +38,11 @@ impl Random {
 fn address(v4: bool, net: u8, n: u64) -> IpAddr {
     let n = n as u16;
     let [high, low] = n.to_be_bytes();
-    if v4 { Ipv4Addr::new(10, net, high, low).into() } else { Ipv6Addr::new(0x2001, 0xdb8, net.into(), 0, 0, 0, 0, n).into() }
+    if v4 {
+        Ipv4Addr::new(10, net, high, low).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, net.into(), 0, 0, 0, 0, n).into()
+    }
 }
 
 fn policy(r: &mut Random) -> Policy {
@@ -73,9 +77,8 @@ fn node(r: &mut Random) -> NodeBuf {
         return NodeBuf::default();
     }
     let cidr = |v4: bool, net: u8| Cidr::new(address(v4, net, 0), if v4 { 16 } else { 48 }).unwrap();
-    let mut some = |net: u8| -> Vec<Cidr> {
-        [true, false].into_iter().filter(|_| r.rarely(2)).map(|v4| cidr(v4, net)).collect()
-    };
+    let mut some =
+        |net: u8| -> Vec<Cidr> { [true, false].into_iter().filter(|_| r.rarely(2)).map(|v4| cidr(v4, net)).collect() };
     let (cluster_cidrs, service_cidrs, node_port_cidrs) = (some(1), some(2), some(3));
     NodeBuf {
         name: r.pick(&["", "gw-1", "edge.example", "true", "1"]).into(),

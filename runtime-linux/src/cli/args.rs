@@ -198,6 +198,8 @@ pub enum Format {
     Manifest,
     /// natlet's services.toml; read back, it is the same program
     Toml,
+    /// A picture of frontends, services and endpoints, for Graphviz
+    Dot,
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {

@@ -3,7 +3,7 @@
 use super::args::{ExportArgs, Format};
 use super::failure::{Failure, print};
 use super::input;
-use crate::export::{ExportError, iptables, manifest, nft, toml};
+use crate::export::{ExportError, dot, iptables, manifest, nft, toml};
 
 pub fn run(args: &ExportArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
@@ -14,6 +14,7 @@ pub fn run(args: &ExportArgs) -> Result<(), Failure> {
             print(&text)
         }
         Format::Manifest => print(&manifest::export(&image.program()).map_err(unsaid("manifests"))?),
+        Format::Dot => print(&dot::export(&image.program())),
         Format::Toml => print(&toml::export(&image.program()).map_err(unsaid("services.toml"))?),
     }
 }

@@ -66,7 +66,8 @@ fn difference(wanted: &ServiceBuf, have: &ServiceBuf) -> Option<String> {
         ("hosts", &|s| list(s.hosts.clone())),
         ("endpoints", &endpoints),
     ];
-    aspects.iter().find(|(_, of)| of(wanted) != of(have)).map(|(what, of)| {
-        format!("this form cannot say its {what}: {} would read back as {}", of(wanted), of(have))
-    })
+    aspects
+        .iter()
+        .find(|(_, of)| of(wanted) != of(have))
+        .map(|(what, of)| format!("this form cannot say its {what}: {} would read back as {}", of(wanted), of(have)))
 }

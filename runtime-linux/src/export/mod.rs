@@ -3,8 +3,8 @@
 //! [`manifest`] and [`toml`] can be read back and then give the same content id; what such a form cannot say is an error
 //! that names the service, never a table that means something else.
 
-mod check;
 pub mod chain_names;
+mod check;
 pub mod dot;
 pub mod iptables;
 pub mod manifest;

@@ -76,9 +76,7 @@ fn write_node(out: &mut String, node: &NodeBuf) {
     for (key, items) in lists.iter().filter(|(_, items)| !items.is_empty()) {
         line(out, key, list(items));
     }
-    for (key, set) in
-        [("masquerade-all", node.masquerade_all), ("localhost-node-ports", node.localhost_node_ports)]
-    {
+    for (key, set) in [("masquerade-all", node.masquerade_all), ("localhost-node-ports", node.localhost_node_ports)] {
         if set {
             line(out, key, set);
         }
@@ -150,10 +148,7 @@ const fn type_name(service_type: ServiceType) -> &'static str {
 /// `families`, where the node port does not answer in the families that it would without it.
 fn write_families(out: &mut String, service: &ServiceBuf) {
     let own = |kind: bool, v4: bool| {
-        service
-            .frontends
-            .iter()
-            .any(|f| (f.kind == FrontendKind::NodePort) == kind && f.address.is_ipv4() == v4)
+        service.frontends.iter().any(|f| (f.kind == FrontendKind::NodePort) == kind && f.address.is_ipv4() == v4)
     };
     let has_vip = own(false, true) || own(false, false);
     let usual = |v4: bool| match (has_vip, service.endpoints.is_empty()) {
@@ -173,7 +168,8 @@ fn write_endpoints(out: &mut String, endpoints: &[Endpoint]) {
     }
     out.push_str("endpoints = [\n");
     for e in endpoints {
-        let note = if is_placeholder(e) { " # stands for endpoints on other nodes, which are not known here" } else { "" };
+        let note =
+            if is_placeholder(e) { " # stands for endpoints on other nodes, which are not known here" } else { "" };
         let _ = writeln!(out, "  {},{note}", endpoint(e));
     }
     out.push_str("]\n");

@@ -29,7 +29,9 @@ impl fmt::Display for Concat<'_> {
             let range = at..at + field.width();
             at = range.end;
             field_text(f, field, &self.bytes[range.clone()])?;
-            if let Some(end) = self.end.and_then(|end| end.get(range.clone())).filter(|&e| e != &self.bytes[range.clone()]) {
+            if let Some(end) =
+                self.end.and_then(|end| end.get(range.clone())).filter(|&e| e != &self.bytes[range.clone()])
+            {
                 match prefix_len(field, &self.bytes[range], end) {
                     Some(len) => write!(f, "/{len}")?,
                     None => {

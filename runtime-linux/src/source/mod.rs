@@ -257,11 +257,20 @@ impl Reading {
         let node = NodeBuf {
             addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
             cluster_cidrs: cidrs([
-                &flags.cluster_cidrs, &node.cluster_cidrs, &settings.cluster_cidrs, &lifted.cluster_cidrs]),
+                &flags.cluster_cidrs,
+                &node.cluster_cidrs,
+                &settings.cluster_cidrs,
+                &lifted.cluster_cidrs,
+            ]),
             service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &settings.service_cidrs, &[]]),
             node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &settings.node_port_cidrs, &[]]),
-            masquerade_all: flags.masquerade_all || node.masquerade_all || settings.masquerade_all || lifted.masquerade_all,
-            localhost_node_ports: flags.localhost_node_ports || node.localhost_node_ports || settings.localhost_node_ports,
+            masquerade_all: flags.masquerade_all
+                || node.masquerade_all
+                || settings.masquerade_all
+                || lifted.masquerade_all,
+            localhost_node_ports: flags.localhost_node_ports
+                || node.localhost_node_ports
+                || settings.localhost_node_ports,
             name: node.name,
         };
         self.missing_slices();

@@ -186,9 +186,7 @@ impl Machine<'_> {
                 let operator = if inverted { "!= " } else { "" };
                 self.say(format!("{key} {operator}@{set}"))
             }
-            Some(Register(0)) => {
-                self.say(format!("{key} vmap @{set}"))
-            }
+            Some(Register(0)) => self.say(format!("{key} vmap @{set}")),
             Some(dreg) => {
                 let SetData::Value(fields) = &self.set(set)?.data else { return Err(format!("{set} has no values")) };
                 let len = fields.first().map_or(0, |f| u32::try_from(f.width()).unwrap_or(0));
@@ -208,13 +206,7 @@ impl Machine<'_> {
         self.say(text)
     }
 
-    fn update(
-        &mut self,
-        set: &str,
-        key: Register,
-        data: Option<Register>,
-        milliseconds: u64,
-    ) -> Result<(), Unsayable> {
+    fn update(&mut self, set: &str, key: Register, data: Option<Register>, milliseconds: u64) -> Result<(), Unsayable> {
         let key = self.key(self.set(set)?, key)?;
         let data = match data {
             Some(register) => format!(" : {}", self.whole(register)?),
