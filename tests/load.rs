@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         ("a_failed_load_changes_nothing", a_failed_load_changes_nothing),
         ("what_others_delete_comes_back", what_others_delete_comes_back),
         ("rules_do_not_grow_with_services", rules_do_not_grow_with_services),
+        ("node_ports_answer_on_loopback_where_asked_for", node_ports_answer_on_loopback_where_asked_for),
         ("connections_live_through_a_change", connections_live_through_a_change),
     ])
 }
@@ -372,6 +373,20 @@ fn rules_do_not_grow_with_services() -> Test {
         counts.push((table.chains, table.rules, table.sets));
     }
     same("chains, rules and sets with 10 and with 10,000 services", &counts[1], &counts[0])
+}
+
+fn node_ports_answer_on_loopback_where_asked_for() -> Test {
+    let (topology, _servers) = hosts()?;
+    let to = "127.0.0.1:31512";
+    same("without the flag", &many(&topology.node, Protocol::Tcp, to, 2)?, &vec![ProbeResult::Refused; 2])?;
+    natlet(&topology.node, &["load", "--localhost-node-ports", "-"], TABLE)?;
+    for (protocol, to) in [(Protocol::Tcp, to), (Protocol::Udp, "127.0.0.1:31514"), (Protocol::Tcp, "127.1.2.3:31512")]
+    {
+        let (endpoints, sources) = answers(&many(&topology.node, protocol, to, N)?)?;
+        same(to, &endpoints.len(), &2)?;
+        same(&format!("{to}: sources seen"), &sources, &BTreeSet::from([ip(NODE)]))?;
+    }
+    Ok(())
 }
 
 /// A connection to an endpoint that stays lives on while others come and go.

@@ -19,6 +19,8 @@ const CT_DST_IP: u32 = 20;
 const CT_DST_IP6: u32 = 22;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`, as nft's `ct state new`.
 const STATE_NEW: u32 = 8;
+/// `NF_CT_STATE_BIT` of established and related, as nft's `ct state established,related`.
+const STATE_KNOWN: u32 = 2 | 4;
 /// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
 const STATUS_DNAT: u32 = 0x20;
 
@@ -38,6 +40,9 @@ pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<Ba
         add("filter-prerouting", ChainType::Filter, Hook::Prerouting, BEFORE_DSTNAT, build.source_ranges());
         add("filter-output", ChainType::Filter, Hook::Output, BEFORE_DSTNAT, build.source_ranges());
     }
+    if features.localhost_node_ports {
+        add("loopback-guard", ChainType::Filter, Hook::Input, 0, vec![loopback_guard()]);
+    }
     add("prerouting", ChainType::Nat, Hook::Prerouting, DSTNAT, build.translate(Hook::Prerouting));
     add("output", ChainType::Nat, Hook::Output, DSTNAT, build.translate(Hook::Output));
     add("postrouting", ChainType::Nat, Hook::Postrouting, SRCNAT, build.postrouting());
@@ -56,6 +61,23 @@ fn refuse() -> Chain {
     let tcp = E::Cmp { sreg: FIRST, equal: true, data: vec![Protocol::Tcp.number()] };
     let rules = vec![rule(vec![load_l4proto(0), tcp, E::Reset]), rule(vec![E::Reject])];
     Chain { name: "refuse".into(), rules }
+}
+
+/// With route_localnet the kernel no longer keeps 127.0.0.0/8 to the host itself: this does (kube-proxy's KUBE-FIREWALL).
+fn loopback_guard() -> Rule {
+    let first_octet = |offset| E::Payload { dreg: FIRST, base: 1, offset, len: 1 };
+    let loopback = |equal| E::Cmp { sreg: FIRST, equal, data: vec![127] };
+    let none_of = |key, bits: u32| {
+        [
+            E::Ct { dreg: FIRST, key, direction: None },
+            E::Bitwise { sreg: FIRST, dreg: FIRST, mask: bits.to_ne_bytes().into(), xor: vec![0; 4] },
+            E::Cmp { sreg: FIRST, equal: true, data: vec![0; 4] },
+        ]
+    };
+    let from_elsewhere = [first_octet(12), loopback(false), first_octet(16), loopback(true)];
+    let unknown = [none_of(CT_STATE, STATE_KNOWN), none_of(CT_STATUS, STATUS_DNAT)].concat();
+    let drop = [E::Counter, E::Verdict(Verdict::Drop)];
+    commented([&from_elsewhere[..], &unknown, &drop].concat(), "loopback addresses from elsewhere")
 }
 
 struct Build<'a> {
