@@ -29,7 +29,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Say what happens to a packet, and why; needs no root and no kernel
     #[command(
-        after_help = "Example:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop"
+        after_help = "Examples:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop\n  natlet trace --flows runtime-linux/examples/flows.toml runtime-linux/examples/services.toml\n\nFlows:\n  [[flow]]\n  name = \"clients reach the shop\"\n  from = \"203.0.113.9\"\n  to = \"198.51.100.1:443\"\n  expect = { verdict = \"dnat\", endpoints = [\"10.0.0.1:443\"], masquerade = true }\n\nexpect takes verdict (dnat, reject, drop, accept), service, frontend, endpoints (all of them, in any order) and\nmasquerade (true, false, or the endpoints that are). Exit status 1 if a flow differs."
     )]
     Trace(TraceArgs),
     /// Put a service table in force in the kernel, atomically; needs CAP_NET_ADMIN
@@ -147,11 +147,14 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// Source of the packet, IP or IP:PORT
-    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source)]
-    pub from: IpAddr,
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source, required_unless_present = "flows")]
+    pub from: Option<IpAddr>,
     /// Destination of the packet
-    #[arg(long, value_name = "IP:PORT")]
-    pub to: SocketAddr,
+    #[arg(long, value_name = "IP:PORT", required_unless_present = "flows")]
+    pub to: Option<SocketAddr>,
+    /// Hold the table against the flows of a file: [[flow]] with from, to, proto and expect
+    #[arg(long, value_name = "FLOWS", conflicts_with_all = ["from", "to", "proto"])]
+    pub flows: Option<PathBuf>,
     /// Transport protocol
     #[arg(long, default_value = "tcp", value_parser = parse_protocol)]
     pub proto: Protocol,

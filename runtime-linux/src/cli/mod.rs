@@ -4,6 +4,7 @@ mod args;
 mod compile;
 mod export;
 mod failure;
+mod flows;
 mod input;
 mod kernel;
 mod show;

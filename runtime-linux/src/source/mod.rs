@@ -25,6 +25,7 @@ mod address;
 mod detect;
 pub mod diagnostic;
 mod document;
+pub mod flows;
 mod input;
 pub mod iptables;
 mod json;
