@@ -39,8 +39,15 @@ pub enum Command {
     Unload,
     /// Say what is in force in the kernel, since when, with which content id
     Status(StatusArgs),
+    /// Say by service what `load` would change in the kernel, and change nothing; needs CAP_NET_ADMIN
+    #[command(
+        after_help = "Examples:\n  natlet diff services.toml\n  natlet diff -o json services.yaml || natlet load services.yaml\n\nExit status: 0 no difference, 1 some, 2 error. The kernel is read back: what others changed in it is told too."
+    )]
+    Diff(DiffArgs),
     /// Write a service table in a form that other tools read
-    #[command(after_help = "Example:\n  natlet export --format iptables-save services.yaml | iptables-restore --test")]
+    #[command(
+        after_help = "Examples:\n  natlet export --format iptables-save services.yaml | iptables-restore --test\n  natlet export --format nft services.toml | nft -f -\n  natlet export --format dot services.toml | dot -Tsvg -o services.svg\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet export --format toml - > services.toml"
+    )]
     Export(ExportArgs),
 }
 
@@ -169,6 +176,15 @@ pub struct TraceArgs {
 pub struct LoadArgs {
     #[command(flatten)]
     pub input: Input,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
