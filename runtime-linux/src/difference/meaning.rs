@@ -173,12 +173,11 @@ pub(super) fn frontend<'e>(family: Family, set: &Set, key: &'e [u8]) -> Option<(
     if width(&set.key) != key.len() {
         return None;
     }
-    let (address, rest) = match set.key.first()? {
-        Field::L4Proto => (None, key),
-        _ => {
-            let (address, rest) = address(family, key)?;
-            (Some(address), rest)
-        }
+    let (address, rest) = if *set.key.first()? == Field::L4Proto {
+        (None, key)
+    } else {
+        let (address, rest) = address(family, key)?;
+        (Some(address), rest)
     };
     let &[protocol, _, _, _, high, low, _, _, ref rest @ ..] = rest else { return None };
     let protocol = Protocol::from_number(protocol)?;

@@ -78,9 +78,9 @@ fn change((name, protocol): (&str, Protocol), old: &Frontends<'_>, new: &Fronten
         there.values().flat_map(|f| f.cluster.keys().chain(f.local.iter().flat_map(BTreeMap::keys))).collect();
     let all = all.into_iter().map(ToString::to_string).collect();
     if kind == ServiceKind::New {
-        change.endpoints_added = all
+        change.endpoints_added = all;
     } else {
-        change.endpoints_removed = all
+        change.endpoints_removed = all;
     }
     Some(change)
 }

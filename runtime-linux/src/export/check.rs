@@ -41,6 +41,9 @@ pub(super) fn reads_back(text: &str, program: &Program<'_>, wanted: &Recovered) 
     Err(ExportError::Unreadable("the program was not compiled from a service table".into()))
 }
 
+/// An aspect of a service port in words.
+type Say<'s> = &'s dyn Fn(&ServiceBuf) -> String;
+
 /// The first thing that two service ports differ in.
 fn difference(wanted: &ServiceBuf, have: &ServiceBuf) -> Option<String> {
     let policy = |p: Policy| if p == Policy::Local { "Local" } else { "Cluster" }.to_owned();
@@ -54,7 +57,7 @@ fn difference(wanted: &ServiceBuf, have: &ServiceBuf) -> Option<String> {
     let frontends = |s: &ServiceBuf| list(s.frontends.iter().map(frontend).collect());
     let ranges = |s: &ServiceBuf| list(s.source_ranges.iter().map(ToString::to_string).collect());
     let endpoints = |s: &ServiceBuf| list(s.endpoints.iter().map(|e| format!("{e:?}")).collect());
-    let aspects: [(&str, &dyn Fn(&ServiceBuf) -> String); 10] = [
+    let aspects: [(&str, Say<'_>); 10] = [
         ("frontends", &frontends),
         ("type", &|s| format!("{:?}", s.service_type)),
         ("internalTrafficPolicy", &|s| policy(s.internal_policy)),

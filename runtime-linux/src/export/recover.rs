@@ -60,8 +60,8 @@ pub(super) fn recover(program: &Program<'_>) -> Result<Recovered, ExportError> {
     let mut services: Vec<ServiceBuf> = Vec::new();
     for (record, name) in program.services() {
         let name = name.ok_or(ExportError::NoNames)?;
-        let same = |s: &&mut ServiceBuf| s.name == name.name && s.protocol == name.protocol;
-        if services.last_mut().filter(same).is_none() {
+        let other = |s: &ServiceBuf| s.name != name.name || s.protocol != name.protocol;
+        if services.last().is_none_or(other) {
             services.push(ServiceBuf {
                 name: name.name.into(),
                 protocol: name.protocol,

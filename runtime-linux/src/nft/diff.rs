@@ -337,7 +337,9 @@ impl<'a> Work<'a> {
         let chains: Vec<_> = old.chains.iter().filter(|c| !wanted(&c.name)).collect();
         let sets: Vec<_> = old.sets.iter().filter(|s| table.sets.iter().all(|t| t.name != s.set.name)).collect();
         self.plan.summary.gone_objects += chains.len() + sets.len();
-        chains.iter().for_each(|c| self.chain(place, &c.name, ChangeKind::Gone));
+        for chain in &chains {
+            self.chain(place, &chain.name, ChangeKind::Gone);
+        }
         self.clean.extend(chains.iter().map(|c| Operation::FlushChain(place, &c.name, c.base.is_some())));
         self.clean.extend(sets.iter().map(|s| Operation::DeleteSet(place, &s.set.name)));
         self.clean.extend(chains.iter().map(|c| Operation::DeleteChain(place, &c.name)));

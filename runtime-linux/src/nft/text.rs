@@ -32,12 +32,11 @@ impl fmt::Display for Concat<'_> {
             if let Some(end) =
                 self.end.and_then(|end| end.get(range.clone())).filter(|&e| e != &self.bytes[range.clone()])
             {
-                match prefix_len(field, &self.bytes[range], end) {
-                    Some(len) => write!(f, "/{len}")?,
-                    None => {
-                        f.write_str("-")?;
-                        field_text(f, field, end)?;
-                    }
+                if let Some(len) = prefix_len(field, &self.bytes[range], end) {
+                    write!(f, "/{len}")?;
+                } else {
+                    f.write_str("-")?;
+                    field_text(f, field, end)?;
                 }
             }
         }

@@ -174,7 +174,7 @@ fn expectation(node: &Node, walker: &mut Walker<'_>) -> Option<Expectation> {
         }
     }
     let endpoints = node.get("endpoints").map(|n| sockets(n, "endpoints", walker));
-    let masquerade = node.get("masquerade").and_then(|n| masquerading(n, endpoints.as_ref(), walker));
+    let masquerade = node.get("masquerade").map(|n| masquerading(n, endpoints.as_ref(), walker));
     let service = walker.text_at(node, "service").map(str::to_owned);
     Some(Expectation { verdict, service, frontend, endpoints, masquerade })
 }
@@ -184,22 +184,17 @@ fn sockets(node: &Node, what: &str, walker: &mut Walker<'_>) -> BTreeSet<SocketA
     items.iter().filter_map(|item| socket(item, what, walker)).collect()
 }
 
-fn masquerading(
-    node: &Node,
-    endpoints: Option<&BTreeSet<SocketAddr>>,
-    walker: &mut Walker<'_>,
-) -> Option<Masquerading> {
+fn masquerading(node: &Node, endpoints: Option<&BTreeSet<SocketAddr>>, walker: &mut Walker<'_>) -> Masquerading {
     match &node.value {
-        Value::Scalar { text, quoted: false } if text == "true" => Some(Masquerading::All),
-        Value::Scalar { text, quoted: false } if text == "false" => Some(Masquerading::None),
-        _ => {
-            let these = sockets(node, "masquerade", walker);
-            if let Some(other) = endpoints.and_then(|all| these.iter().find(|e| !all.contains(e))) {
-                let text = socket_text(other.ip(), other.port());
-                let title = format!("{text} is to be masqueraded but is none of the expected endpoints");
-                walker.problem(node.span, title, "", "name it in endpoints too, or not here");
-            }
-            Some(Masquerading::These(these))
-        }
+        Value::Scalar { text, quoted: false } if text == "true" => return Masquerading::All,
+        Value::Scalar { text, quoted: false } if text == "false" => return Masquerading::None,
+        _ => {}
     }
+    let these = sockets(node, "masquerade", walker);
+    if let Some(other) = endpoints.and_then(|all| these.iter().find(|e| !all.contains(e))) {
+        let text = socket_text(other.ip(), other.port());
+        let title = format!("{text} is to be masqueraded but is none of the expected endpoints");
+        walker.problem(node.span, title, "", "name it in endpoints too, or not here");
+    }
+    Masquerading::These(these)
 }

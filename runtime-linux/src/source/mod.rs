@@ -30,12 +30,14 @@ mod input;
 pub mod iptables;
 mod json;
 pub mod manifest;
+mod node_flags;
 pub mod services_toml;
 mod table_buf;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity, render_all};
 pub use input::Input;
+pub use node_flags::{NodeFlags, parse_address, parse_cidr};
 pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
 
 use detect::Kind;
@@ -47,57 +49,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What the command line says about the node. It wins over what the inputs say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeFlags {
-    /// `--node-name`.
-    pub node_name: Option<String>,
-    /// `--node-ip`, the primary of each family first.
-    pub node_ips: Vec<IpAddr>,
-    /// `--cluster-cidr`.
-    pub cluster_cidrs: Vec<Cidr>,
-    /// `--service-cidr`.
-    pub service_cidrs: Vec<Cidr>,
-    /// `--node-port-address`.
-    pub node_port_cidrs: Vec<Cidr>,
-    /// `--masquerade-all`.
-    pub masquerade_all: bool,
-    /// `--localhost-node-ports`.
-    pub localhost_node_ports: bool,
-}
-
-impl NodeFlags {
-    /// The flags that were given, by name.
-    fn given(&self) -> Vec<&'static str> {
-        let flags = [
-            (self.node_name.is_some(), "--node-name"),
-            (!self.node_ips.is_empty(), "--node-ip"),
-            (!self.cluster_cidrs.is_empty(), "--cluster-cidr"),
-            (!self.service_cidrs.is_empty(), "--service-cidr"),
-            (!self.node_port_cidrs.is_empty(), "--node-port-address"),
-            (self.masquerade_all, "--masquerade-all"),
-            (self.localhost_node_ports, "--localhost-node-ports"),
-        ];
-        flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
-    }
-}
-
-/// Reads a prefix from a flag, as tolerantly as from a file.
-///
-/// # Errors
-/// A sentence that says what is wrong and how to write it.
-pub fn parse_cidr(text: &str) -> Result<Cidr, String> {
-    address::parse_cidr(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
-}
-
-/// Reads an address from a flag, as tolerantly as from a file.
-///
-/// # Errors
-/// A sentence that says what is wrong and how to write it.
-pub fn parse_address(text: &str) -> Result<IpAddr, String> {
-    address::parse(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
-}
 
 /// What the inputs hold.
 #[derive(Debug)]

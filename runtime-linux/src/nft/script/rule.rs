@@ -102,7 +102,7 @@ impl Machine<'_> {
             Expression::Reject => self.say("reject"),
             Expression::Reset => self.say("reject with tcp reset"),
             Expression::Counter => self.say("counter"),
-            Expression::Update { set, key, data, timeout } => self.update(set, *key, *data, *timeout),
+            Expression::Update { set, key, data, timeout } => self.memorize("update", set, *key, *data, *timeout),
         }
     }
 
@@ -206,7 +206,15 @@ impl Machine<'_> {
         self.say(text)
     }
 
-    fn update(&mut self, set: &str, key: Register, data: Option<Register>, milliseconds: u64) -> Result<(), Unsayable> {
+    /// A statement on an element of a set that rules fill.
+    fn memorize(
+        &mut self,
+        verb: &str,
+        set: &str,
+        key: Register,
+        data: Option<Register>,
+        milliseconds: u64,
+    ) -> Result<(), Unsayable> {
         let key = self.key(self.set(set)?, key)?;
         let data = match data {
             Some(register) => format!(" : {}", self.whole(register)?),
@@ -217,7 +225,7 @@ impl Machine<'_> {
             (_, 0) => format!(" timeout {}s", milliseconds / 1000),
             _ => format!(" timeout {milliseconds}ms"),
         };
-        self.say(format!("update @{set} {{ {key}{timeout}{data} }}"))
+        self.say(format!("{verb} @{set} {{ {key}{timeout}{data} }}"))
     }
 
     fn set(&self, name: &str) -> Result<&Set, Unsayable> {
