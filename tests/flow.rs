@@ -164,7 +164,7 @@ fn judge(topology: &Topology, flow: &Flow, results: &[ProbeResult]) -> Judgement
         }
         (Verdict::Dnat, ProbeResult::Answered { endpoint, seen_source }) => {
             match flow.expected.endpoints.get(endpoint) {
-                Some(true) => Some(seen_source.ip()) == topology.node_address(flow.source),
+                Some(true) => is_masquerade(topology, seen_source.ip()),
                 Some(false) => seen_source.ip() == flow.source,
                 None => false,
             }
@@ -184,6 +184,12 @@ fn judge(topology: &Topology, flow: &Flow, results: &[ProbeResult]) -> Judgement
         (false, n) if n == flow.expected.endpoints.len() => Judgement::Right,
         (false, _) => Judgement::Incomplete,
     }
+}
+
+/// Whether the node masquerades with this address: its primary one, or any for IPv6, where the kernel chooses among the
+/// addresses of the leaving link (RFC 6724).
+fn is_masquerade(topology: &Topology, seen: IpAddr) -> bool {
+    if seen.is_ipv4() { topology.node_address(seen) == Some(seen) } else { topology.node_addresses().contains(&seen) }
 }
 
 fn answered_by(result: &ProbeResult) -> Option<SocketAddr> {
