@@ -154,8 +154,7 @@ mod tests {
     #[test]
     fn addresses_move_and_nothing_else() {
         let text = "v1.2.3 10.0.0.1, 10.0.0.1:80 \"10.0.0.0/8\" 0.0.0.0/0 [10.0.0.2] 1.5";
-        let moved =
-            "v1.2.3 2001:db8::a00:1, [2001:db8::a00:1]:80 \"2001:db8::a00:0/104\" ::/0 [2001:db8::a00:2] 1.5";
+        let moved = "v1.2.3 2001:db8::a00:1, [2001:db8::a00:1]:80 \"2001:db8::a00:0/104\" ::/0 [2001:db8::a00:2] 1.5";
         assert_eq!(super::to_ipv6(text), moved);
     }
 }

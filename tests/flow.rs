@@ -157,6 +157,7 @@ fn host_of(topology: &Topology, source: IpAddr) -> &Namespace {
 }
 
 fn judge(topology: &Topology, flow: &Flow, results: &[ProbeResult]) -> Judgement {
+    let is_node = |address: IpAddr| topology.node_addresses().contains(&address);
     let as_expected = |result: &ProbeResult| match (flow.expected.verdict, result) {
         (Verdict::Reject, ProbeResult::Refused) | (Verdict::Drop, ProbeResult::TimedOut) => true,
         (Verdict::Accept, ProbeResult::Answered { endpoint, seen_source }) => {
@@ -164,6 +165,8 @@ fn judge(topology: &Topology, flow: &Flow, results: &[ProbeResult]) -> Judgement
         }
         (Verdict::Dnat, ProbeResult::Answered { endpoint, seen_source }) => {
             match flow.expected.endpoints.get(endpoint) {
+                // what ends on the node itself leaves by no link: it passes no postrouting, with kube-proxy neither
+                Some(true) if is_node(endpoint.ip()) && !is_node(flow.source) => seen_source.ip() == flow.source,
                 Some(true) => is_masquerade(topology, seen_source.ip()),
                 Some(false) => seen_source.ip() == flow.source,
                 None => false,
