@@ -1,5 +1,5 @@
 //! The compiled program as its users see it: look-ups, sizes, identity, and what it refuses.
-#![allow(clippy::pedantic, reason = "tests read better short")]
+#![allow(clippy::pedantic, clippy::type_complexity, reason = "tests read better short")]
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

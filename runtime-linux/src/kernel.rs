@@ -89,11 +89,24 @@ impl TableStatus {
     }
 }
 
+/// Lets packets with loopback addresses be routed, which NodePorts on loopback need.
+const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
+
 /// Puts a program in force. What is loaded already stays; only the difference is sent.
 pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
     let new = About::now(program);
     let about = about(netlink)?.filter(|old| old.content_id == new.content_id && old.version == new.version);
-    apply::apply(netlink, &lower(program, &about.unwrap_or(new).to_text()))
+    let outcome = apply::apply(netlink, &lower(program, &about.unwrap_or(new).to_text()))?;
+    if program.context().localhost_node_ports() {
+        // after the guard is in force
+        route_loopback()
+            .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
+    }
+    Ok(outcome)
+}
+
+fn route_loopback() -> std::io::Result<()> {
+    if std::fs::read(ROUTE_LOCALNET)?.starts_with(b"1") { Ok(()) } else { std::fs::write(ROUTE_LOCALNET, "1") }
 }
 
 /// Removes natlet's tables and nothing else. `false` if there were none.

@@ -12,7 +12,7 @@ use crate::program::layout::{
 };
 use crate::program::record::AddressForm;
 use crate::program::{Name, checksum, context, index::SlotForm, names};
-use crate::table::{Endpoint, Frontend, FrontendKind, Protocol, Service, ServiceTable};
+use crate::table::{Endpoint, Frontend, FrontendKind, Protocol, Service, ServiceTable, Span};
 use core::net::IpAddr;
 use index::Entry;
 use lists::Wanted;
@@ -29,40 +29,33 @@ const UNUSED: u32 = u32::MAX;
 
 /// Words of scratch that [`compile`] needs for this table.
 pub fn scratch_len(table: &ServiceTable<'_>) -> usize {
-    let most_endpoints = table.services.iter().map(|s| s.endpoints.len).max().unwrap_or(0);
+    let most_endpoints = table.services.iter().map(|s| room(s.endpoints, table.endpoints.len())).max().unwrap_or(0);
     let frontends = table.frontends.len();
-    [
-        table.services.len(),
-        frontends.saturating_mul(2),
-        crate::bytes::index(most_endpoints),
-        index::scratch_len(frontends),
-    ]
-    .into_iter()
-    .fold(0, usize::saturating_add)
+    [table.services.len(), frontends.saturating_mul(2), most_endpoints, index::scratch_len(frontends)]
+        .into_iter()
+        .fold(0, usize::saturating_add)
 }
 
 /// Upper bound of the length of this table's program, in bytes: the room that [`compile`] works in.
 pub fn max_len(table: &ServiceTable<'_>) -> usize {
     // each service may have a record in both families
     let services = table.services.len().saturating_mul(2 * 80);
-    let endpoints = table
-        .services
-        .iter()
-        .fold(0_usize, |sum, s| sum.saturating_add(crate::bytes::index(s.endpoints.len).saturating_mul(20)));
-    let ranges = table.services.iter().fold(0_usize, |sum, s| {
-        let own = crate::bytes::index(s.frontends.len);
-        sum.saturating_add(crate::bytes::index(s.source_ranges.len).saturating_add(own).saturating_mul(17))
+    let each = |room: &dyn Fn(&Service) -> usize| table.services.iter().map(room).fold(0, usize::saturating_add);
+    let endpoints = each(&|s| room(s.endpoints, table.endpoints.len()).saturating_mul(20));
+    // a load-balancer address can become a range of its own
+    let ranges = each(&|s| {
+        let own = room(s.frontends, table.frontends.len());
+        room(s.source_ranges, table.ranges.len()).saturating_add(own).saturating_mul(17)
     });
-    let names = table.services.iter().fold(table.node.name.len(), |sum, s| {
-        let text = crate::bytes::index(s.name.len).saturating_add(crate::bytes::index(s.hosts.len));
-        sum.saturating_add(text.saturating_mul(2))
-    });
+    let names =
+        each(&|s| room(s.name, table.text.len()).saturating_add(room(s.hosts, table.text.len())).saturating_mul(2))
+            .saturating_add(table.node.name.len());
     [front_room(table), services, endpoints, ranges, names].into_iter().fold(64, usize::saturating_add)
 }
 
 /// Compiles a table. Returns the program's length; the program lies at the start of `out`.
 ///
-/// Deterministic: the same table, its services and endpoints in any order, gives the same bytes on every target.
+/// Deterministic: the same table, its services, frontends and endpoints in any order, gives the same bytes on every target.
 /// `scratch` holds at least [`scratch_len`] words, `out` [`max_len`] bytes; nothing is allocated.
 ///
 /// # Errors
@@ -115,6 +108,11 @@ pub fn strip_names(program: &crate::Program<'_>, out: &mut [u8]) -> Result<usize
     header.flags &= !FLAG_NAMES;
     seal(&mut header, out)?;
     Ok(len)
+}
+
+/// Entries of a span, of which there are `all`: a span of a table from a wire may say anything.
+fn room(span: Span, all: usize) -> usize {
+    crate::bytes::index(span.len).min(all)
 }
 
 fn split(scratch: &mut [u32], len: usize) -> Result<(&mut [u32], &mut [u32]), CompileError> {

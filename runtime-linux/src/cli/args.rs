@@ -57,6 +57,7 @@ pub struct Input {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "The node")]
+#[expect(clippy::struct_field_names, reason = "the fields are the flags' names")]
 pub struct Node {
     /// Name of this node: which endpoints are local
     #[arg(long, value_name = "NAME")]

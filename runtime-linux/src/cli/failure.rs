@@ -1,4 +1,4 @@
-//! How a command ends when it does not do what was asked.
+//! What a command prints, and how it ends when it does not do what was asked.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -36,6 +36,16 @@ impl Failure {
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
         ExitCode::from(status)
     }
+}
+
+/// A table without borders, flush left.
+pub fn lines(table: &comfy_table::Table) -> String {
+    let mut out = String::new();
+    for line in table.lines() {
+        out.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
+        out.push('\n');
+    }
+    out
 }
 
 /// Writes to standard output.

@@ -27,6 +27,7 @@ pub mod diagnostic;
 mod document;
 mod input;
 pub mod iptables;
+mod json;
 pub mod manifest;
 pub mod services_toml;
 mod table_buf;
@@ -147,11 +148,22 @@ pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Probl
     if let Some(program) = inputs.iter().position(|input| input.bytes.starts_with(detect::PROGRAM_MAGIC)) {
         return program_alone(inputs, program, node);
     }
-    let mut reading = Reading::default();
+    let mut sink = Sink::default();
+    let mut files = Vec::with_capacity(inputs.len());
     for input in inputs {
-        reading.read(input);
+        files.extend(text_file(input.name, input.bytes, &mut sink).map(|file| (file, input.found)));
     }
-    reading.finish(node)
+    // JSON is read without places first; where there is something to say, everything is read again with them
+    let faultless = sink.problems.is_empty() && sink.warnings.is_empty();
+    if faultless && files.iter().any(|(file, _)| json::looks_like(file.text())) {
+        let quick = Reading::of(&files, Sink::default(), true).finish(node);
+        if let Ok(Loaded::Table { report, .. }) = &quick
+            && report.warnings.is_empty()
+        {
+            return quick;
+        }
+    }
+    Reading::of(&files, sink, false).finish(node)
 }
 
 /// A program is a whole: it takes neither other inputs nor a node's settings.
@@ -194,27 +206,36 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(&mut self, input: Input) {
-        let Some(file) = text_file(input.name, input.bytes, &mut self.sink) else { return };
+    fn of(files: &[(Arc<SourceFile>, bool)], sink: Sink, quick: bool) -> Self {
+        let mut reading = Self { sink, ..Self::default() };
+        for (file, found) in files {
+            reading.read(file, *found, quick);
+        }
+        reading
+    }
+
+    /// Reads one file; `found` if it came from a directory, `quick` if places are not needed yet.
+    fn read(&mut self, file: &Arc<SourceFile>, found: bool, quick: bool) {
         match detect::kind(file.text()) {
             Kind::Listing => {
-                let listing = iptables::parse(&file);
+                let listing = iptables::parse(file);
                 self.report.skipped_lines += listing.skipped;
                 self.listings.push(listing);
             }
             Kind::Manifest => {
-                let documents = yaml::parse(&file, &mut self.sink);
-                let mut walker = Walker { file: &file, sink: &mut self.sink, quoted_text: false };
+                let quick = if quick && json::looks_like(file.text()) { json::parse(file.text()) } else { None };
+                let documents = quick.unwrap_or_else(|| yaml::parse(file, &mut self.sink));
+                let mut walker = Walker { file, sink: &mut self.sink, quoted_text: false };
                 manifest::read(&documents, &mut walker, &mut self.objects, &mut self.report);
             }
             Kind::Toml => {
-                if let Some(document) = services_toml::parse(&file, &mut self.sink) {
-                    let mut walker = Walker { file: &file, sink: &mut self.sink, quoted_text: true };
+                if let Some(document) = services_toml::parse(file, &mut self.sink) {
+                    let mut walker = Walker { file, sink: &mut self.sink, quoted_text: true };
                     self.tables.push(services_toml::read(&document, &mut walker));
                 }
             }
             Kind::Empty => self.sink.push(Diagnostic::warning(format!("{} is empty", file.name()))),
-            Kind::Unknown if input.found => {
+            Kind::Unknown if found => {
                 self.sink.push(Diagnostic::warning(format!("{} is no input of natlet's and is left out", file.name())));
             }
             Kind::Unknown => self.sink.push(
@@ -306,7 +327,7 @@ fn text_file(name: String, bytes: Vec<u8>, sink: &mut Sink) -> Option<Arc<Source
             None
         }
         Ok(text) => {
-            let text = text.strip_prefix('\u{feff}').map_or(text.clone(), str::to_owned);
+            let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
             Some(Arc::new(SourceFile::new(name, text)))
         }
         Err(error) => {

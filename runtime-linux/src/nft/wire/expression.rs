@@ -197,6 +197,8 @@ fn put(w: &mut Writer, family: Family, expression: &Expression) {
             w.put_u32(1, 0);
             w.put(2, &[family.port_unreachable()]);
         }),
+        // NFT_REJECT_TCP_RST; the kernel gives no code back for it
+        Expression::Reset => named(w, "reject", |w| w.put_u32(1, 1)),
         Expression::Counter => named(w, "counter", |_| {}),
         Expression::Update { set, key, data, timeout } => named(w, "dynset", |w| {
             w.put_u32(4, key.0);
