@@ -222,9 +222,6 @@ fn through_the_kernel(
         });
     }
     let topology = Topology::build(&plan(case, image, &flows)?)?;
-    if case.flags.split_whitespace().any(|f| f == "--localhost-node-ports") {
-        topology.node.sysctl("net/ipv4/conf/all/route_localnet", "1")?;
-    }
     let _servers = topology.serve(&listeners(&topology, &flows))?;
     let load = || natlet(Some(&topology.node), case, &["load", "-"]);
     load()?;

@@ -37,6 +37,7 @@ const CLIENTS: [[&str; 2]; 4] = [
     ["10.244.9.9", "2001:db8:244:9::9"],
     ["10.244.9.10", "2001:db8:244:9::a"],
 ];
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "::1"];
 const PODS: [[&str; 2]; 2] = [["10.244.1.5", "2001:db8:244:1::5"], ["10.244.1.6", "2001:db8:244:1::6"]];
 const REMOTE: [[&str; 2]; 5] = [
     ["10.244.2.1", "2001:db8:244:2::1"],
@@ -113,6 +114,7 @@ fn core_and_kernel_agree() -> Result<(), Failed> {
     let mut hosted = flatten(&REMOTE);
     hosted.extend(flatten(&VIPS));
     hosted.extend(["10.96.0.200", "2001:db8:96::200", "198.51.100.200", "2001:db8:100::200"].map(ip)); // nobody's
+    hosted.extend(flatten(&[LOOPBACK])); // the node's
     let pods = PODS.iter().map(|p| p.iter().map(|a| ip(a)).collect()).collect();
     let topology = Topology::build(&Plan { node, clients, endpoints: hosted, pods, avoid: Vec::new() })?;
     let _servers = topology.serve(&listeners())?;
@@ -168,7 +170,7 @@ fn listeners() -> Vec<Listener> {
     for address in [&NODE[..1], &PODS, &REMOTE].concat().iter().flatten() {
         add(ip(address), &ENDPOINT_PORTS);
     }
-    for address in [&NODE[..], &VIPS].concat().iter().flatten() {
+    for address in [&NODE[..], &VIPS, &[LOOPBACK]].concat().iter().flatten() {
         add(ip(address), &PORTS);
     }
     for address in ["10.96.0.200", "2001:db8:96::200", "198.51.100.200", "2001:db8:100::200"] {
@@ -319,7 +321,10 @@ fn flows(random: &mut Random, program: &Program<'_>) -> Vec<Flow> {
         if address.is_unspecified() {
             address = ip(random.pick(&NODE)[family]);
         }
-        let source = ip(random.pick(&sources)[family]);
+        let mut source = ip(random.pick(&sources)[family]);
+        if NODE.iter().any(|n| ip(n[family]) == source) && random.one_in(4) {
+            (source, address) = (ip(LOOPBACK[family]), ip(LOOPBACK[family])); // with a NodePort's number, more often than not
+        }
         if !seen.insert((source, address, protocol.number(), port)) {
             continue;
         }

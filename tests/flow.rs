@@ -157,7 +157,7 @@ fn host_of(topology: &Topology, source: IpAddr) -> &Namespace {
 }
 
 fn judge(topology: &Topology, flow: &Flow, results: &[ProbeResult]) -> Judgement {
-    let is_node = |address: IpAddr| topology.node_addresses().contains(&address);
+    let is_node = |address: IpAddr| address.is_loopback() || topology.node_addresses().contains(&address);
     let as_expected = |result: &ProbeResult| match (flow.expected.verdict, result) {
         (Verdict::Reject, ProbeResult::Refused) | (Verdict::Drop, ProbeResult::TimedOut) => true,
         (Verdict::Accept, ProbeResult::Answered { endpoint, seen_source }) => {
