@@ -105,6 +105,11 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn core_and_kernel_agree() -> Result<(), Failed> {
+    // an entry of the table before would lead a datagram of the same ports where it led
+    if let Err(skip) = lab::need("conntrack") {
+        eprintln!("{skip}");
+        return Ok(());
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seed = number("NATLET_SEED").unwrap_or((now.as_nanos() % 1_000_000_007) as u64);
     let rounds = number("NATLET_ROUNDS").unwrap_or(ROUNDS);
