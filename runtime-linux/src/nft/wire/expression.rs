@@ -231,9 +231,10 @@ fn same_expression(have: &[u8], want: &[u8]) -> bool {
     let data = |e| find(e, EXPR_DATA).map(|a| a.value).unwrap_or_default();
     let expression = name(want).unwrap_or_default();
     name(have).is_some_and(|n| n == expression)
-        && attributes(data(want))
-            .filter(|w| !left_out_by_kernel(&expression, w.kind, w.value))
-            .all(|w| find(data(have), w.kind).is_some_and(|h| same_value(&h, &w)))
+        && attributes(data(want)).all(|w| {
+            find(data(have), w.kind)
+                .map_or_else(|| left_out_by_kernel(&expression, w.kind, w.value), |h| same_value(&h, &w))
+        })
         && attributes(data(have))
             .all(|h| find(data(want), h.kind).is_some() || added_by_kernel(&expression, h.kind, h.value))
 }
@@ -256,7 +257,7 @@ fn added_by_kernel(expression: &str, kind: u16, value: &[u8]) -> bool {
     }
 }
 
-/// What a dump does not say although it was written: the offset of a hash when it is zero.
+/// Defaults that a dump of an expression lacks although they were written: `offset 0` of a hash (`nft_jhash_dump`).
 fn left_out_by_kernel(expression: &str, kind: u16, value: &[u8]) -> bool {
     expression == "hash" && kind == 6 && value.iter().all(|&b| b == 0)
 }
