@@ -404,10 +404,17 @@ fn nft_lists_and_reloads_it() -> Result<Test, Skip> {
         for map in [["ip", "natlet"], ["ip6", "natlet"]] {
             nft(node, &["flush", "map", map[0], map[1], "affinity"], None)?;
         }
-        for frontend in frontends.as_flattened() {
-            same((frontend, split(&lab.connect(Protocol::Tcp, &[*frontend; 4])?)), (frontend, 0))?;
-        }
-        Ok(())
+        let all_stay = |whose: &str| -> Test {
+            for frontend in frontends.as_flattened() {
+                let split = split(&lab.connect(Protocol::Tcp, &[*frontend; 4])?);
+                same((whose, frontend, split), (whose, frontend, 0))?;
+            }
+            Ok(())
+        };
+        all_stay("nft's")?;
+        let exported = natlet::nft::script::write(&natlet::lower::lower(&image(&table)?.program(), "test"))?;
+        nft(node, &["-f", "-"], Some(&exported))?;
+        all_stay("the exported text's")
     })())
 }
 

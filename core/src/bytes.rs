@@ -58,6 +58,11 @@ impl<'a> Writer<'a> {
         Some(())
     }
 
+    /// What was written since `len` bytes were written.
+    pub fn since(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.out.get_mut(len..self.at)
+    }
+
     pub fn u8(&mut self, value: u8) -> Option<()> {
         self.put(&[value])
     }

@@ -44,7 +44,9 @@ pub enum CompileError {
         /// The endpoint.
         endpoint: u32,
     },
-    /// The service has more than 65,535 usable endpoints, or their weights add up to more, or more than 4,000 source ranges.
+    /// The service has more than 65,535 usable endpoints, more than 3,800 source ranges (its own load-balancer addresses
+    /// count where they are allowed), or weights that, divided by their common divisor, add up to more than 65,535 or
+    /// belong to more than about 32,700 endpoints.
     TooMany {
         /// The service.
         service: u32,
@@ -81,7 +83,7 @@ impl fmt::Display for CompileError {
                 write!(f, "service {service}: endpoint {endpoint} has no valid address or port")
             }
             Self::TooMany { service } => {
-                write!(f, "service {service}: more than 65535 endpoints, weights or 4000 ranges")
+                write!(f, "service {service}: more than 65535 endpoints, too large weights or more than 3800 ranges")
             }
             Self::Cidr => f.write_str("a prefix is longer than its address"),
             Self::Node => f.write_str("the node has more than 255 addresses or prefixes of a kind, or too long a name"),

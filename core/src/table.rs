@@ -202,7 +202,8 @@ pub struct Service {
     pub service_type: ServiceType,
     /// Its frontends, in [`ServiceTable::frontends`].
     pub frontends: Span,
-    /// Its endpoints, in [`ServiceTable::endpoints`], in any order.
+    /// Its endpoints, in [`ServiceTable::endpoints`], in any order. An address and port that is there twice counts once:
+    /// a local one wins, then one that is ready, terminating, hinted, heavier.
     pub endpoints: Span,
     /// `internalTrafficPolicy`: rules ClusterIP traffic.
     pub internal_policy: Policy,

@@ -1,5 +1,5 @@
 //! Verdicts on packets, section by section of kube-proxy's behaviour.
-#![allow(clippy::pedantic, reason = "tests read better short")]
+#![allow(clippy::pedantic, clippy::cloned_ref_to_slice_refs, reason = "tests read better short")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;

@@ -288,7 +288,11 @@ impl<'s, F: Fn(u32) -> Option<Entry>> Search<'s, F> {
             }
         }
         let Some((_, pilot)) = best else { return Some(false) };
-        for hash in hashes.iter() {
+        // by hash, not by position in the table: what is placed again first must not depend on the table's order
+        let mut sorted = hashes.all;
+        let sorted = sorted.get_mut(..hashes.len)?;
+        sorted.sort_unstable();
+        for &hash in sorted.iter() {
             let owner = self.owner(self.slot(hash, pilot));
             if owner != FREE {
                 let victim = self.bucket_of(owner)?;

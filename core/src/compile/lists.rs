@@ -61,7 +61,7 @@ pub(crate) fn lists<'s>(
 
     let mut len = 0_usize;
     for (i, e) in endpoints.iter().enumerate() {
-        if e.address.is_ipv6() == v6 && e.weight != 0 && (e.ready || e.fallback) {
+        if e.address.is_ipv6() == v6 {
             *scratch.get_mut(len)? = crate::bytes::count(i);
             len = len.checked_add(1)?;
         }
@@ -69,6 +69,7 @@ pub(crate) fn lists<'s>(
     let found = scratch.get_mut(..len)?;
     found.sort_unstable_by_key(|&i| get(i).map(preference));
     let len = dedup(found, |i| get(i).map(|e| (e.address, e.port)));
+    let len = retain(found.get_mut(..len)?, |i| get(i).is_some_and(|e| e.weight != 0 && (e.ready || e.fallback)));
     let usable = found.get_mut(..len)?;
 
     let any_ready = usable.iter().any(|&i| get(i).is_some_and(|e| e.ready));
@@ -96,18 +97,28 @@ pub(crate) fn lists<'s>(
     Some(Lists { order, cluster, local, any, internal, external })
 }
 
-/// Order in which duplicates of one address and port lie; the first wins: local before remote, ready before not.
-fn preference(e: &Endpoint) -> (IpAddr, u16, Reverse<bool>, Reverse<bool>, Reverse<bool>, Reverse<u16>) {
-    (e.address, e.port, Reverse(e.local), Reverse(e.ready), Reverse(e.hinted), Reverse(e.weight))
+/// Order in which duplicates of one address and port lie; the first wins, usable or not: local before remote
+/// (endpointslicecache.go), then ready, terminating, hinted, heavier.
+fn preference(e: &Endpoint) -> (IpAddr, u16, [Reverse<bool>; 4], Reverse<u16>) {
+    (e.address, e.port, [e.local, e.ready, e.fallback, e.hinted].map(Reverse), Reverse(e.weight))
 }
 
 /// Moves the first of each run of equal keys to the front and returns their number.
 fn dedup<K: PartialEq>(items: &mut [u32], key: impl Fn(u32) -> K) -> usize {
+    let mut last = None;
+    retain(items, |i| {
+        let is_new = last.is_none_or(|l| key(l) != key(i));
+        last = Some(i);
+        is_new
+    })
+}
+
+/// Moves the items that `keep` wants to the front, in their order, and returns their number.
+fn retain(items: &mut [u32], mut keep: impl FnMut(u32) -> bool) -> usize {
     let mut kept = 0_usize;
     for at in 0..items.len() {
         let Some(&item) = items.get(at) else { break };
-        let last = kept.checked_sub(1).and_then(|l| items.get(l)).copied();
-        if last.is_none_or(|l| key(l) != key(item)) {
+        if keep(item) {
             if let Some(place) = items.get_mut(kept) {
                 *place = item;
             }
@@ -162,6 +173,9 @@ mod tests {
     fn a_local_duplicate_wins_and_nothing_is_stored_twice() {
         let eps = [ep(1, true, false, false, true), ep(1, true, false, true, true), ep(2, true, false, false, true)];
         assert_eq!(run(Policy::Cluster, Policy::Local, &eps), (vec![2, 1], vec![1], true));
+        // even a local one that is not ready wins: the endpoint is that, whatever a stale slice says
+        let eps = [ep(1, true, false, false, true), ep(1, false, false, true, true), ep(2, true, false, false, true)];
+        assert_eq!(run(Policy::Cluster, Policy::Local, &eps), (vec![2], vec![], true));
     }
 
     #[test]

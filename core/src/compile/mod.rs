@@ -12,7 +12,7 @@ use crate::program::layout::{
 };
 use crate::program::record::AddressForm;
 use crate::program::{Name, checksum, context, index::SlotForm, names};
-use crate::table::{Endpoint, Frontend, FrontendKind, Protocol, Service, ServiceTable};
+use crate::table::{Endpoint, Frontend, FrontendKind, Protocol, Service, ServiceTable, Span};
 use core::net::IpAddr;
 use index::Entry;
 use lists::Wanted;
@@ -29,40 +29,33 @@ const UNUSED: u32 = u32::MAX;
 
 /// Words of scratch that [`compile`] needs for this table.
 pub fn scratch_len(table: &ServiceTable<'_>) -> usize {
-    let most_endpoints = table.services.iter().map(|s| s.endpoints.len).max().unwrap_or(0);
+    let most_endpoints = table.services.iter().map(|s| room(s.endpoints, table.endpoints.len())).max().unwrap_or(0);
     let frontends = table.frontends.len();
-    [
-        table.services.len(),
-        frontends.saturating_mul(2),
-        crate::bytes::index(most_endpoints),
-        index::scratch_len(frontends),
-    ]
-    .into_iter()
-    .fold(0, usize::saturating_add)
+    [table.services.len(), frontends.saturating_mul(2), most_endpoints, index::scratch_len(frontends)]
+        .into_iter()
+        .fold(0, usize::saturating_add)
 }
 
 /// Upper bound of the length of this table's program, in bytes: the room that [`compile`] works in.
 pub fn max_len(table: &ServiceTable<'_>) -> usize {
     // each service may have a record in both families
     let services = table.services.len().saturating_mul(2 * 80);
-    let endpoints = table
-        .services
-        .iter()
-        .fold(0_usize, |sum, s| sum.saturating_add(crate::bytes::index(s.endpoints.len).saturating_mul(20)));
-    let ranges = table.services.iter().fold(0_usize, |sum, s| {
-        let own = crate::bytes::index(s.frontends.len);
-        sum.saturating_add(crate::bytes::index(s.source_ranges.len).saturating_add(own).saturating_mul(17))
+    let each = |room: &dyn Fn(&Service) -> usize| table.services.iter().map(room).fold(0, usize::saturating_add);
+    let endpoints = each(&|s| room(s.endpoints, table.endpoints.len()).saturating_mul(20));
+    // a load-balancer address can become a range of its own
+    let ranges = each(&|s| {
+        let own = room(s.frontends, table.frontends.len());
+        room(s.source_ranges, table.ranges.len()).saturating_add(own).saturating_mul(17)
     });
-    let names = table.services.iter().fold(table.node.name.len(), |sum, s| {
-        let text = crate::bytes::index(s.name.len).saturating_add(crate::bytes::index(s.hosts.len));
-        sum.saturating_add(text.saturating_mul(2))
-    });
+    let names =
+        each(&|s| room(s.name, table.text.len()).saturating_add(room(s.hosts, table.text.len())).saturating_mul(2))
+            .saturating_add(table.node.name.len());
     [front_room(table), services, endpoints, ranges, names].into_iter().fold(64, usize::saturating_add)
 }
 
 /// Compiles a table. Returns the program's length; the program lies at the start of `out`.
 ///
-/// Deterministic: the same table, its services and endpoints in any order, gives the same bytes on every target.
+/// Deterministic: the same table, its services, frontends and endpoints in any order, gives the same bytes on every target.
 /// `scratch` holds at least [`scratch_len`] words, `out` [`max_len`] bytes; nothing is allocated.
 ///
 /// # Errors
@@ -75,7 +68,7 @@ pub fn compile(table: &ServiceTable<'_>, scratch: &mut [u32], out: &mut [u8]) ->
     sort_services(table, services)?;
 
     // Records come first, behind the largest front there can be: the width of the slots depends on their length.
-    let short = Shortness::of(table);
+    let short = Shortness::of(table, scratch);
     let start = front_room(table);
     let (front, back) = out.split_at_mut_checked(start).ok_or(CompileError::OutputTooSmall)?;
     let mut records = Writer::new(back);
@@ -115,6 +108,11 @@ pub fn strip_names(program: &crate::Program<'_>, out: &mut [u8]) -> Result<usize
     header.flags &= !FLAG_NAMES;
     seal(&mut header, out)?;
     Ok(len)
+}
+
+/// Entries of a span, of which there are `all`: a span of a table from a wire may say anything.
+fn room(span: Span, all: usize) -> usize {
+    crate::bytes::index(span.len).min(all)
 }
 
 fn split(scratch: &mut [u32], len: usize) -> Result<(&mut [u32], &mut [u32]), CompileError> {
@@ -168,14 +166,11 @@ struct Shortness {
 }
 
 impl Shortness {
-    fn of(table: &ServiceTable<'_>) -> Self {
+    fn of(table: &ServiceTable<'_>, scratch: &mut [u32]) -> Self {
         let frontends = || table.frontends.iter().filter(|f| f.kind != FrontendKind::NodePort).map(|f| f.address);
         // a.0.0.0 in three bytes is what a NodePort has
         let zero = frontends().any(|a| matches!(a, IpAddr::V4(a) if a.to_bits().trailing_zeros() >= 24));
-        Self {
-            frontends: common_octet(frontends()).filter(|_| !zero),
-            endpoints: common_octet(table.endpoints.iter().map(|e| e.address)),
-        }
+        Self { frontends: common_octet(frontends()).filter(|_| !zero), endpoints: stored_octet(table, scratch) }
     }
 
     fn endpoint_form(&self) -> AddressForm {
@@ -192,6 +187,31 @@ impl Shortness {
             header.base_endpoints = base;
         }
     }
+}
+
+/// The first octet of all IPv4 endpoints that records store, if they share one and there are any. Endpoints that nothing
+/// leads to have no say: what decides alike is the same program.
+fn stored_octet(table: &ServiceTable<'_>, scratch: &mut [u32]) -> Option<u8> {
+    let shared = common_octet(table.endpoints.iter().map(|e| e.address));
+    let mut common = None;
+    for service in table.services {
+        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
+        let endpoints = service.endpoints.of(table.endpoints).unwrap_or(&[]);
+        let Some(wanted) = wanted(frontends, false) else { continue };
+        // scratch that is too short is reported when the record is written
+        let order = lists::lists(service, endpoints, false, wanted, scratch)?.order;
+        let stored = order.iter().filter_map(|&i| endpoints.get(crate::bytes::index(i)).map(|e| e.address));
+        let first = stored.clone().next();
+        let octet = common_octet(stored);
+        if first.is_some() && (octet.is_none() || common.is_some_and(|c| Some(c) != octet)) {
+            return None;
+        }
+        common = common.or(octet);
+        if common.is_some() && shared.is_some() {
+            return shared; // all endpoints share it, and one is stored
+        }
+    }
+    common
 }
 
 /// The first octet of all IPv4 addresses, if they share one and there are any.

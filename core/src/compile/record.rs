@@ -88,22 +88,23 @@ impl RecordSource<'_, '_> {
         self.lists.order.iter().filter_map(|&i| self.endpoints.get(crate::bytes::index(i)))
     }
 
-    /// Sources that may use the load-balancer addresses: the Service's ranges of this family, and the Service's own
-    /// load-balancer addresses where a range holds the node's primary address (a VIP that is bound on the node makes
-    /// node-to-VIP traffic carry the VIP as source; kube-proxy, proxier.go).
+    /// The Service's source ranges of this family, in the table's order.
     fn ranges(&self) -> impl Iterator<Item = Cidr> + '_ {
-        let v6 = self.v6;
         let ranges = self.service.source_ranges.of(self.table.ranges).unwrap_or(&[]);
-        let ranges = move || ranges.iter().copied().filter(move |c| c.address.is_ipv6() == v6);
+        ranges.iter().copied().filter(|c| c.address.is_ipv6() == self.v6)
+    }
+
+    /// The Service's own load-balancer addresses that its ranges do not hold, if a range holds the node's primary
+    /// address: a VIP that is bound on the node makes node-to-VIP traffic carry the VIP as source (kube-proxy, proxier.go).
+    fn own_addresses(&self) -> impl Iterator<Item = Cidr> + '_ {
+        let v6 = self.v6;
         let primary = self.table.node.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
-        let exception = primary.is_some_and(|p| ranges().any(|r| r.contains(p)));
-        let own = self
-            .frontends
+        let exception = primary.is_some_and(|p| self.ranges().any(|r| r.contains(p)));
+        self.frontends
             .iter()
             .filter(move |f| exception && f.kind == FrontendKind::LoadBalancer && f.address.is_ipv6() == v6)
             .map(move |f| Cidr { address: f.address, prefix: if v6 { 128 } else { 32 } })
-            .filter(move |own| !ranges().any(|r| r.contains(own.address)));
-        ranges().chain(own)
+            .filter(|own| !self.ranges().any(|r| r.contains(own.address)))
     }
 
     fn has_load_balancer(&self) -> bool {
@@ -111,7 +112,7 @@ impl RecordSource<'_, '_> {
     }
 
     fn range_count(&self) -> usize {
-        if self.has_load_balancer() { self.ranges().count() } else { 0 }
+        if self.has_load_balancer() { self.ranges().chain(self.own_addresses()).count() } else { 0 }
     }
 
     fn extra_len(&self, weights: bool) -> Result<u16, CompileError> {
@@ -148,10 +149,15 @@ impl RecordSource<'_, '_> {
         if ranges != 0 {
             out.u8(EXTRA_SOURCE_RANGES)?;
             out.u16(u16::try_from(ranges.checked_mul(if self.v6 { 17 } else { 5 })?).ok()?)?;
-            for range in self.ranges() {
-                let range = Cidr::new(range.address, range.prefix)?;
-                out.u8(range.prefix)?;
-                put_address(range.address, false, out)?;
+            put_ranges(self.ranges(), out)?;
+            // The table's frontends come in any order; the program's do not.
+            let own = out.len();
+            put_ranges(self.own_addresses(), out)?;
+            let own = out.since(own)?;
+            if self.v6 {
+                own.as_chunks_mut::<17>().0.sort_unstable();
+            } else {
+                own.as_chunks_mut::<5>().0.sort_unstable();
             }
         }
         if self.service.health_check_node_port != 0 {
@@ -170,6 +176,15 @@ fn put_address(address: IpAddr, short: bool, out: &mut Writer<'_>) -> Option<()>
         }
         IpAddr::V6(a) => out.put(&a.octets()),
     }
+}
+
+fn put_ranges(ranges: impl Iterator<Item = Cidr>, out: &mut Writer<'_>) -> Option<()> {
+    for range in ranges {
+        let range = Cidr::new(range.address, range.prefix)?;
+        out.u8(range.prefix)?;
+        put_address(range.address, false, out)?;
+    }
+    Some(())
 }
 
 fn gcd(a: u16, b: u16) -> u16 {

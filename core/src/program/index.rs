@@ -144,6 +144,9 @@ impl<'a> Index<'a> {
 
     /// Whether the address is some service's ClusterIP.
     pub fn is_cluster_ip(&self, address: IpAddr) -> bool {
+        if address.is_unspecified() {
+            return false; // in three bytes it would look like a.0.0.0
+        }
         let Some(bytes) = self.form.address_bytes(address) else { return false };
         let width = self.form.address;
         let Some(wanted) = bytes.get(16_usize.saturating_sub(width)..) else { return false };
@@ -169,7 +172,8 @@ impl<'a> Index<'a> {
             .filter_map(move |bytes| form.read_address(bytes, FrontendKind::ClusterIp))
     }
 
-    /// Whether every slot is where a look-up of its key ends, their number is the header's, and the ClusterIPs ascend.
+    /// Whether every slot is where a look-up of its key ends, their number is the header's, and the ClusterIPs ascend and
+    /// hold those of the slots.
     pub fn is_valid(&self, record_is_valid: impl Fn(u32) -> bool) -> bool {
         let width = self.form.width();
         let mut found: u32 = 0;
@@ -183,8 +187,9 @@ impl<'a> Index<'a> {
             };
             found = found.saturating_add(1);
             let is_node_port = slot.kind == FrontendKind::NodePort;
-            if slot.key.port == 0 || slot.key.address.is_unspecified() != is_node_port || !record_is_valid(slot.record)
-            {
+            let is_listed = slot.kind != FrontendKind::ClusterIp || self.is_cluster_ip(slot.key.address);
+            let is_sound = slot.key.port != 0 && slot.key.address.is_unspecified() == is_node_port && is_listed;
+            if !is_sound || !record_is_valid(slot.record) {
                 return false;
             }
             if self.header.frontends <= SORTED_MAX {

@@ -66,7 +66,8 @@ pub struct ProgramFrontend<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// Checks bytes and opens them as a program, in time linear in their length and without copying them.
+    /// Checks bytes and opens them as a program, without copying them. Time is linear in their length and, for each
+    /// frontend, in its service's record.
     ///
     /// # Errors
     /// Says what is wrong; bytes that pass are a program that this version can run.
@@ -97,7 +98,7 @@ impl<'a> Program<'a> {
         };
         program.check_records()?;
         for (index, v6) in [(&program.v4, false), (&program.v6, true)] {
-            let sound = index.is_valid(|offset| program.record_at(offset).is_some_and(|r| r.is_v6() == v6));
+            let sound = index.is_valid(|o| program.record_at(o).is_some_and(|r| r.is_v6() == v6 && r.is_valid()));
             if !sound {
                 return Err(ProgramError::Index);
             }

@@ -78,12 +78,12 @@ impl<'a> Record<'a> {
     pub(crate) fn is_valid(&self) -> bool {
         let has = |flag| self.flags & flag != 0;
         let union = u32::from(self.cluster).saturating_add(self.local.into());
-        let lists = if has(SPLIT) {
-            self.cluster <= self.total && self.local <= self.total && union >= self.total.into()
-        } else {
-            has(ANY) == (self.total != 0)
-        };
-        let counts = (self.total == 0 || has(ANY)) && (self.total != 0 || !has(PORTS));
+        let split = self.cluster != self.total || self.local != 0 || has(ANY) != (self.total != 0);
+        let lists =
+            has(SPLIT) == split && self.cluster <= self.total && self.local <= self.total && union >= self.total.into();
+        let counts = (self.total == 0 || has(ANY))
+            && (self.total != 0 || !has(PORTS))
+            && has(WIDE) == (self.total > u8::MAX.into());
         let ports = if self.total != 0 && !has(PORTS) {
             self.shared_port != 0
         } else {
@@ -116,7 +116,7 @@ impl<'a> Record<'a> {
                         && body.len().is_multiple_of(width)
                         && body.chunks_exact(width).all(|c| read_range(c).is_some())
                 }
-                EXTRA_HEALTH_CHECK => body.len() == 2,
+                EXTRA_HEALTH_CHECK => body.len() == 2 && body != [0; 2],
                 _ => false,
             };
             if !ok {

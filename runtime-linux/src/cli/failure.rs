@@ -1,4 +1,4 @@
-//! How a command ends when it does not do what was asked.
+//! What a command prints, and how it ends when it does not do what was asked.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ pub enum Failure {
     Input(String),
     /// The operation failed: exit status 1.
     Operation(String),
+    /// Nothing failed; what was compared differs: exit status 1, and nothing more to say.
+    Differs,
     /// Standard output was closed by its reader: nothing to say, as for other tools in a pipe.
     Closed,
 }
@@ -30,12 +32,23 @@ impl Failure {
         let (text, status) = match self {
             Self::Input(text) => (text, 2),
             Self::Operation(text) => (text, 1),
+            Self::Differs => return ExitCode::from(1),
             Self::Closed => return ExitCode::SUCCESS,
         };
         // nothing can be done where standard error is closed too
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
         ExitCode::from(status)
     }
+}
+
+/// A table without borders, flush left.
+pub fn lines(table: &comfy_table::Table) -> String {
+    let mut out = String::new();
+    for line in table.lines() {
+        out.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
+        out.push('\n');
+    }
+    out
 }
 
 /// Writes to standard output.

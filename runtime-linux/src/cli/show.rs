@@ -1,7 +1,7 @@
 //! `natlet show`: services as people know them.
 
 use super::args::{Output, ShowArgs};
-use super::failure::{Failure, print};
+use super::failure::{Failure, lines, print};
 use super::input;
 use crate::view::{FrontendView, ServicePort, service_ports, split_name};
 use comfy_table::{Table, presets};
@@ -75,8 +75,7 @@ fn table(ports: &[ServicePort<'_>], wide: bool) -> String {
         }
         table.add_row(row);
     }
-    let text = table.to_string();
-    text.lines().map(|l| format!("{}\n", l.strip_prefix(' ').unwrap_or(l).trim_end())).collect()
+    lines(&table)
 }
 
 fn wide_columns(ports: &[&ServicePort<'_>]) -> [String; 4] {

@@ -4,7 +4,7 @@
 //! client connects to every frontend; who answered is counted and held against what the program says.
 
 use super::args::{Output, TryArgs};
-use super::failure::{Failure, print, remark};
+use super::failure::{Failure, lines, print, remark};
 use super::input;
 use crate::kernel;
 use crate::lab::{self, Listener, Plan, Probe, ProbeResult, Topology};
@@ -226,9 +226,7 @@ fn text(program: &Program<'_>, client: &[IpAddr], rows: &[Row], connections: usi
         "{connections} connections to each frontend from {}, through the kernel's NAT:\n",
         client.join(", ")
     );
-    for line in table.to_string().lines() {
-        let _ = writeln!(out, "{}", line.strip_prefix(' ').unwrap_or(line).trim_end());
-    }
+    out.push_str(&lines(&table));
     let right = rows.iter().filter(|r| r.is_as_expected()).count();
     let _ = writeln!(
         out,

@@ -62,6 +62,7 @@ fn lower_family(program: &Program<'_>, family: Family, info: &str) -> Table {
 }
 
 /// What a family's table needs rules for.
+#[expect(clippy::struct_excessive_bools, reason = "each says whether a kind of rule is there")]
 #[derive(Clone, Debug, Default)]
 struct Features {
     /// Numbers of slots, by the map that they are drawn from and the way of drawing.

@@ -19,13 +19,15 @@ const CT_DST_IP: u32 = 20;
 const CT_DST_IP6: u32 = 22;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`, as nft's `ct state new`.
 const STATE_NEW: u32 = 8;
+/// `NF_CT_STATE_BIT` of established and related, as nft's `ct state established,related`.
+const STATE_KNOWN: u32 = 2 | 4;
 /// `IPS_DST_NAT` (linux/netfilter/nf_conntrack_common.h).
 const STATUS_DNAT: u32 = 0x20;
 
 /// All chains of a family: those without a hook first.
 pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
     let build = Build { family, features };
-    let mut chains = vec![Chain { name: "refuse".into(), rules: vec![rule(vec![E::Reject])] }];
+    let mut chains = vec![refuse()];
     if features.has_masquerade_node() {
         chains.push(build.masquerade_node());
     }
@@ -40,6 +42,9 @@ pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<Ba
         add("filter-prerouting", ChainType::Filter, Hook::Prerouting, BEFORE_DSTNAT, build.source_ranges());
         add("filter-output", ChainType::Filter, Hook::Output, BEFORE_DSTNAT, build.source_ranges());
     }
+    if features.localhost_node_ports {
+        add("loopback-guard", ChainType::Filter, Hook::Input, 0, vec![loopback_guard()]);
+    }
     add("prerouting", ChainType::Nat, Hook::Prerouting, DSTNAT, build.translate(Hook::Prerouting));
     add("output", ChainType::Nat, Hook::Output, DSTNAT, build.translate(Hook::Output));
     add("postrouting", ChainType::Nat, Hook::Postrouting, SRCNAT, build.postrouting());
@@ -50,6 +55,31 @@ impl Features {
     fn has_masquerade_node(&self) -> bool {
         !self.masquerade_node.is_empty() || !self.masquerade_local_node_ports.is_empty()
     }
+}
+
+/// A reset for TCP: a local client's `connect` hears an ICMP error only at its first retransmission, a second later, since
+/// the error comes while the socket is still busy sending. All else gets ICMP port unreachable.
+fn refuse() -> Chain {
+    let tcp = E::Cmp { sreg: FIRST, equal: true, data: vec![Protocol::Tcp.number()] };
+    let rules = vec![rule(vec![load_l4proto(0), tcp, E::Reset]), rule(vec![E::Reject])];
+    Chain { name: "refuse".into(), rules }
+}
+
+/// With route_localnet the kernel no longer keeps 127.0.0.0/8 to the host itself: this does (kube-proxy's KUBE-FIREWALL).
+fn loopback_guard() -> Rule {
+    let first_octet = |offset| E::Payload { dreg: FIRST, base: 1, offset, len: 1 };
+    let loopback = |equal| E::Cmp { sreg: FIRST, equal, data: vec![127] };
+    let none_of = |key, bits: u32| {
+        [
+            E::Ct { dreg: FIRST, key, direction: None },
+            E::Bitwise { sreg: FIRST, dreg: FIRST, mask: bits.to_ne_bytes().into(), xor: vec![0; 4] },
+            E::Cmp { sreg: FIRST, equal: true, data: vec![0; 4] },
+        ]
+    };
+    let from_elsewhere = [first_octet(12), loopback(false), first_octet(16), loopback(true)];
+    let unknown = [none_of(CT_STATE, STATE_KNOWN), none_of(CT_STATUS, STATUS_DNAT)].concat();
+    let drop = [E::Counter, E::Verdict(Verdict::Drop)];
+    commented([&from_elsewhere[..], &unknown, &drop].concat(), "loopback addresses from elsewhere")
 }
 
 pub(super) struct Build<'a> {
@@ -75,6 +105,17 @@ pub(super) fn commented(expressions: Vec<E>, comment: &str) -> Rule {
 
 pub(super) const FIRST: Register = Register::word(0);
 
+/// Loads an address of the network header.
+fn load_address(field: Field, word: u32) -> E {
+    let (offset, len) = match field {
+        Field::Ip4Saddr => (12, 4),
+        Field::Ip4Daddr => (16, 4),
+        Field::Ip6Saddr => (8, 16),
+        _ => (24, 16),
+    };
+    E::Payload { dreg: Register::word(word), base: 1, offset, len }
+}
+
 pub(super) fn load_l4proto(word: u32) -> E {
     E::Meta { dreg: Register::word(word), key: META_L4PROTO }
 }
@@ -96,22 +137,12 @@ fn verdict_map(set: &str) -> E {
 }
 
 impl Build<'_> {
-    fn load(&self, field: Field, word: u32) -> E {
-        let (offset, len) = match field {
-            Field::Ip4Saddr => (12, 4),
-            Field::Ip4Daddr => (16, 4),
-            Field::Ip6Saddr => (8, 16),
-            _ => (24, 16),
-        };
-        E::Payload { dreg: Register::word(word), base: 1, offset, len }
-    }
-
     pub(super) fn load_saddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).saddr, word)
+        load_address(Fields::of(self.family).saddr, word)
     }
 
     pub(super) fn load_daddr(&self, word: u32) -> E {
-        self.load(Fields::of(self.family).daddr, word)
+        load_address(Fields::of(self.family).daddr, word)
     }
 
     /// `ip daddr . meta l4proto . th dport`.

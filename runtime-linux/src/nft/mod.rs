@@ -7,5 +7,6 @@ mod fixture;
 mod forget;
 pub mod model;
 pub mod read;
+pub mod script;
 pub mod text;
 pub mod wire;

@@ -364,6 +364,8 @@ pub enum Expression {
     FibType { dreg: Register, source: bool },
     /// `reject` with ICMP port unreachable.
     Reject,
+    /// `reject with tcp reset`, in a rule that has matched TCP.
+    Reset,
     /// `counter`, from zero. Its values are no part of a comparison.
     Counter,
     /// `dynset` update: refreshes or makes an element with a timeout in milliseconds.
