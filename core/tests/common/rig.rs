@@ -71,20 +71,26 @@ impl Out {
     }
 }
 
-pub struct Rig {
-    pub t: Translator<'static, 'static>,
+pub struct Rig<'m> {
+    pub t: Translator<'m, 'static>,
     /// Milliseconds.
     pub now: u64,
     random: u64,
 }
 
-impl Rig {
+impl Rig<'static> {
     pub fn new(node: &NodeSpec, services: &[ServiceSpec]) -> Self {
         Self::with(program(node, services), ROOM, Config::new([1, 2]))
     }
 
     pub fn with(program: Program<'static>, room: Room, config: Config) -> Self {
-        Self { t: Translator::new(program, memory(room), &config), now: 1_000, random: 7 }
+        Self::over(program, memory(room), &config)
+    }
+}
+
+impl<'m> Rig<'m> {
+    pub fn over(program: Program<'static>, memory: Memory<'m>, config: &Config) -> Self {
+        Self { t: Translator::new(program, memory, config), now: 1_000, random: 7 }
     }
 
     pub fn time(&self) -> Instant {
