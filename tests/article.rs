@@ -12,6 +12,7 @@ fn main() -> ExitCode {
         ("the_listing_is_read_where_it_stands", the_listing_is_read_where_it_stands),
         ("the_example_is_exported_line_by_line", the_example_is_exported_line_by_line),
         ("iptables_restore_takes_the_export", iptables_restore_takes_the_export),
+        ("an_export_reads_back_as_the_same_table", an_export_reads_back_as_the_same_table),
         ("every_frontend_is_traced", every_frontend_is_traced),
         ("every_frontend_is_tried", every_frontend_is_tried),
         ("a_program_gives_the_same_answers", a_program_gives_the_same_answers),
@@ -114,6 +115,19 @@ fn iptables_restore_takes_the_export() -> Test {
     let id = |text: String| text.lines().find(|l| l.contains("content_id")).map(str::to_owned);
     let of_saved = id(natlet(&host, &["show", "-o", "json", "-"], &saved)?);
     same("content id", &of_saved, &id(natlet(&host, &["show", "-o", "json", EXAMPLE], "")?))
+}
+
+fn an_export_reads_back_as_the_same_table() -> Test {
+    let host = host()?;
+    for cidrs in ["10.1.0.0/16", "10.1.0.0/16,10.2.0.0/16"] {
+        let flags = ["--cluster-cidr", cidrs, EXAMPLE];
+        let export = natlet(&host, &[&["export", "--format", "iptables-save"], &flags[..]].concat(), "")?;
+        let read_back = natlet(&host, &["show", "-o", "json", "-"], &export)?;
+        let source = natlet(&host, &[&["show", "-o", "json"], &flags[..]].concat(), "")?;
+        let id = |text: &str| serde_json::from_str::<serde_json::Value>(text).map(|d| d["content_id"].clone());
+        same(cidrs, &id(&read_back)?, &id(&source)?)?;
+    }
+    Ok(())
 }
 
 fn every_frontend_is_traced() -> Test {

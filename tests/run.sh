@@ -11,6 +11,7 @@ tools=(
   "conntrack conntrack"
   "ip iproute2"
   "setpriv util-linux"
+  "dot graphviz"
 )
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()

@@ -23,6 +23,8 @@ pub(in super::super) struct Lifted {
     pub masquerade_all: bool,
 }
 
+/// natlet's own chain for several cluster CIDRs: it returns what comes from a pod.
+const NOT_POD: &str = "KUBE-MARK-NOT-POD";
 /// Chains that serve all services alike; nothing in them is about one.
 const INFRASTRUCTURE: [&str; 12] = [
     "KUBE-MARK-MASQ",
@@ -120,7 +122,8 @@ impl<'a> Lifter<'a> {
                 continue;
             }
             let mut read = Vec::with_capacity(lines.len());
-            for line in lines {
+            // whatever the jump to the NodePorts asks for, it says nothing of a service
+            for line in lines.iter().filter(|line| !line.place.text().trim_end().ends_with("-j KUBE-NODEPORTS")) {
                 match Rule::read(line) {
                     Ok(rule) => read.push((rule, line)),
                     Err(why) => sink.push(warning(line, format!("a rule of {chain} is left out: {why}"))),
@@ -142,6 +145,11 @@ impl<'a> Lifter<'a> {
         for (rule, line) in self.rules_of("KUBE-EXTERNAL-SERVICES") {
             self.external_verdict(&rule, line);
         }
+        for (rule, _) in self.rules_of(NOT_POD) {
+            if let (Some("RETURN"), Some(cidr)) = (rule.target, rule.source) {
+                add_cidr(lifted, cidr);
+            }
+        }
         self.cluster_cidrs(lifted);
         let gathered = std::mem::take(&mut self.services);
         gathered.into_values().map(|gathered| self.with_endpoints(gathered)).collect()
@@ -156,7 +164,7 @@ impl<'a> Lifter<'a> {
         let target = rule.target.unwrap_or("");
         let comment = rule.comment.unwrap_or("");
         match target {
-            "KUBE-NODEPORTS" | "ACCEPT" | "RETURN" => {}
+            "KUBE-NODEPORTS" | "ACCEPT" | "RETURN" | NOT_POD => {}
             "KUBE-MARK-MASQ" => match rule.not_source {
                 Some(cidr) => add_cidr(lifted, cidr),
                 None => lifted.masquerade_all |= comment.ends_with(" cluster IP"),
@@ -317,7 +325,8 @@ fn add_cidr(lifted: &mut Lifted, cidr: Cidr) {
 }
 
 fn is_service_chain(chain: &str) -> bool {
-    !prefix(chain).is_empty() || matches!(chain, "KUBE-SERVICES" | "KUBE-NODEPORTS" | "KUBE-EXTERNAL-SERVICES")
+    let fixed = ["KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", NOT_POD];
+    !prefix(chain).is_empty() || fixed.contains(&chain)
 }
 
 fn kind_of(comment: &str, chain: &str) -> FrontendKind {
