@@ -348,8 +348,8 @@ fn finish<A: Family>(
         Outcome::Drop(reason) => reason,
         Outcome::Answer(answer) => {
             let own = || shared.program.context().addresses().find_map(A::from_ip);
-            match reply::build(packet, answer, lane.source.or_else(own), reply) {
-                Ok(_) if !shared.limiter.take(now) => DropReason::ReplyLimited,
+            let (from, limiter) = (lane.source.or_else(own), &mut shared.limiter);
+            match reply::build(packet, answer, from, reply, || limiter.take(now)) {
                 Ok(len) => {
                     drop_reason::count_one(&mut shared.counters.answered);
                     return Action::Reply(len);
