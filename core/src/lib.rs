@@ -21,6 +21,7 @@ mod jhash;
 pub mod owned;
 mod program;
 pub mod table;
+pub mod translate;
 
 pub use compile::{compile, max_len, scratch_len, strip_names};
 pub use decide::{Class, Decision, ListKind, Masquerade, Packet, Reason, Verdict};
