@@ -4,6 +4,7 @@ mod args;
 mod compile;
 mod export;
 mod failure;
+mod gateway;
 mod input;
 mod kernel;
 mod show;
@@ -25,6 +26,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Gateway(args) => gateway::run(args),
         Command::Export(args) => export::run(&args),
     };
     match result {
