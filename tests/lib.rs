@@ -1,1 +1,4 @@
-//! Tests that need a kernel, an emulator or another tool live in `tests/`.
+//! What the tests of natlet share: flows, what is expected of them, and what becomes of them in the real kernel.
+
+pub mod case;
+pub mod flow;

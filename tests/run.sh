@@ -11,6 +11,7 @@ tools=(
   "conntrack conntrack"
   "ip iproute2"
   "setpriv util-linux"
+  "dot graphviz"
   "qemu-aarch64-static qemu-user-static"
   "qemu-arm-static qemu-user-static"
 )

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod cli;
+pub mod difference;
 pub mod export;
 pub mod gateway;
 pub mod image;

@@ -58,6 +58,10 @@ fn text(status: Option<&Status>) -> String {
     let Some(status) = status else { return "nothing is loaded\n".into() };
     let mut out = String::new();
     match &status.about {
+        Some(about) if about.since == UNIX_EPOCH => {
+            let _ = writeln!(out, "loaded      nobody knows when, from natlet {}'s nft text", about.version);
+            let _ = writeln!(out, "content id  {}", about.content_id);
+        }
         Some(about) => {
             let age = SystemTime::now().duration_since(about.since).unwrap_or_default().as_secs();
             let age = humantime::format_duration(Duration::from_secs(age));
@@ -84,12 +88,13 @@ fn utc(time: SystemTime) -> String {
 fn document(status: Option<&Status>) -> Value {
     let Some(status) = status else { return json!({ "loaded": false }) };
     let about = status.about.as_ref();
+    let since = about.map(|a| a.since).filter(|since| *since != UNIX_EPOCH);
     json!({
         "loaded": true,
         "content_id": about.map(|a| &a.content_id),
         "version": about.map(|a| &a.version),
-        "since": about.map(|a| utc(a.since)),
-        "since_unix": about.map(|a| unix(a.since)),
+        "since": since.map(utc),
+        "since_unix": since.map(unix),
         "tables": status.tables.iter().map(|t| json!({
             "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
         })).collect::<Vec<_>>(),

@@ -6,5 +6,6 @@ pub mod diff;
 mod fixture;
 pub mod model;
 pub mod read;
+pub mod script;
 pub mod text;
 pub mod wire;
