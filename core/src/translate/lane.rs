@@ -11,7 +11,7 @@ use super::limit::Limiter;
 use super::ports::PortRange;
 use super::reply::{Answer, is_host};
 use super::state::{Segment, State, Step, sctp_opens, sctp_step};
-use super::table::Table;
+use super::table::{Gone, Table};
 use super::time::{Instant, millis};
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
@@ -229,23 +229,24 @@ impl<A: Family> Lane<'_, A> {
         let reply = self.reply_tuple(shared, at, tuple, protocol, decision, &endpoint)?;
         let flow = Flow::new(*tuple, reply, protocol, state, at.now);
         let (keys, now) = (&shared.keys, at.now);
-        let inserted = self.flows.insert(flow, keys, |f| shared.is_expired(f, now)).ok_or(DropReason::TableFull)?;
+        let mut gone = Gone::default();
+        let inserted = self.flows.insert(flow, keys, |f| shared.is_expired(f, now), &mut gone);
+        shared.counters.count_gone(gone);
+        let number = inserted.ok_or(DropReason::TableFull)?;
         count_one(&mut shared.counters.flows_opened);
-        let evicted = &mut shared.counters.flows_evicted;
-        *evicted = evicted.wrapping_add(inserted.evicted.into());
         if let Some(entry) = affinity.and_then(|key| key.with_endpoint(&endpoint))
             && self.affinity.put(entry.hash(&shared.keys), entry, at.now)
         {
             count_one(&mut shared.counters.affinity_evicted);
         }
-        Ok(inserted.index)
+        Ok(number)
     }
 
     /// The tuple of the endpoint's answers. It must be nobody else's, so the source port may have to change even where the
     /// client's address is kept: one client may come from one port by two frontends to one endpoint.
     fn reply_tuple(
         &mut self,
-        shared: &Shared<'_>,
+        shared: &mut Shared<'_>,
         at: &mut Arrival<'_>,
         tuple: &Tuple<A>,
         protocol: Protocol,
@@ -262,6 +263,7 @@ impl<A: Family> Lane<'_, A> {
         };
         let reply = |port| Tuple { source, destination, ports: Ports::new(endpoint.address.port(), port) };
         let now = at.now;
+        let mut gone = Gone::default();
         let mut is_free = |port| {
             let reply = reply(port);
             if reply == *tuple {
@@ -272,13 +274,14 @@ impl<A: Family> Lane<'_, A> {
             let is_over = self.flows.get(number).is_none_or(|f| shared.is_expired(f, now));
             if is_over {
                 self.flows.remove(number, &shared.keys);
+                gone.expired = gone.expired.saturating_add(1);
             }
             is_over
         };
-        if !masquerade && is_free(tuple.ports.source()) {
-            return Ok(reply(tuple.ports.source()));
-        }
-        shared.ports.pick(at.random, is_free).map(reply).ok_or(DropReason::PortsExhausted)
+        let kept = Some(tuple.ports.source()).filter(|&port| !masquerade && is_free(port));
+        let port = kept.or_else(|| shared.ports.pick(at.random, is_free));
+        shared.counters.count_gone(gone);
+        port.map(reply).ok_or(DropReason::PortsExhausted)
     }
 
     /// A fragment without ports follows its packet's first.
