@@ -120,6 +120,26 @@ fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
     Ok((topology, servers))
 }
 
+/// Without a cluster CIDR nobody is told apart, and sources are kept on the way to a ClusterIP.
+fn open_table() -> String {
+    TABLE.replace("cluster-cidr = [\"10.82.0.0/16\", \"2001:db8:82::/64\"]", "")
+}
+
+/// The routes for connections whose sources are kept: replies must come through the device too, and what the gateway's own
+/// kernel has to say about their packets.
+fn keep_sources(gateway: &Namespace) -> Test {
+    for (family, icmp) in [("-4", "icmp"), ("-6", "ipv6-icmp")] {
+        let batch = format!(
+            "route add default dev {TUN} table 101\n\
+             rule add iif pod0 lookup 101\n\
+             rule add iif pod1 lookup 101\n\
+             rule add iif lo ipproto {icmp} lookup 101\n"
+        );
+        tool(gateway, "ip", &[family, "-batch", "-"], &batch)?;
+    }
+    Ok(())
+}
+
 /// A running gateway; it is ended when this is dropped.
 struct Gateway {
     child: Child,
@@ -287,7 +307,7 @@ fn sources() -> Test {
         format!("rule add iif pod0 lookup 101\nrule add iif pod1 lookup 101\nroute add default dev {TUN} table 101\n");
     tool(&topology.node, "ip", &["-batch", "-"], &batch)?;
     let seen = |host: &Namespace, to: &str| answers(&many(host, Protocol::Tcp, at(to), 20)?).map(|(_, s)| s);
-    let open = TABLE.replace("cluster-cidr = [\"10.82.0.0/16\", \"2001:db8:82::/64\"]", "");
+    let open = open_table();
     let gateway = Gateway::start(&topology.node, &open, &[])?;
     same("ClusterIP without a detector", &seen(&topology.client, "192.168.5.65:443")?, &BTreeSet::from([ip(CLIENT)]))?;
     same("external", &seen(&topology.client, "198.51.100.98:443")?, &BTreeSet::from([ip(OWN[0])]))?;
@@ -336,24 +356,32 @@ fn path_mtu() -> Test {
     if !has("ip") {
         return Ok(());
     }
-    let (topology, _servers) = hosts()?;
-    let _gateway = Gateway::start(&topology.node, TABLE, &[])?;
-    // both ends of every cable take 1,500 bytes and say so in their MSS; only the gateway's way to the pod does not
-    tool(&topology.node, "ip", &["link", "set", "pod0", "mtu", "1300"], "")?;
-    for to in ["192.168.5.68:9000", "[2001:db8:5::68]:9000"] {
-        let to = at(to);
-        let pod = if to.is_ipv4() { PODS[0] } else { PODS_6[0] };
-        let learnt = || tool(&topology.client, "ip", &["route", "get", &to.ip().to_string()], "");
-        holds("no smaller MTU is known before", !learnt()?.contains("mtu"))?;
-        let server = traffic::Transfer::serve(&topology.pods[0], SocketAddr::new(ip(pod), 9000))?;
-        let stream = topology.client.run(|| TcpStream::connect_timeout(&to, TIMEOUT))?;
-        traffic::upload(stream, 4 << 20)?;
-        server.join()?;
-        let route = learnt()?;
-        holds(
-            &format!("the client has learnt the MTU from an error about its own packet: {route}"),
-            route.contains("mtu 1300"),
-        )?;
+    for (what, table, keeps) in [("masqueraded", TABLE.to_owned(), false), ("source kept", open_table(), true)] {
+        let (topology, _servers) = hosts()?;
+        if keeps {
+            keep_sources(&topology.node)?;
+        }
+        let _gateway = Gateway::start(&topology.node, &table, &[])?;
+        // both ends of every cable take 1,500 bytes and say so in their MSS; only the gateway's way to the pod does not
+        tool(&topology.node, "ip", &["link", "set", "pod0", "mtu", "1300"], "")?;
+        for to in ["192.168.5.68:9000", "[2001:db8:5::68]:9000"] {
+            let to = at(to);
+            let pod = if to.is_ipv4() { PODS[0] } else { PODS_6[0] };
+            let learnt = || tool(&topology.client, "ip", &["route", "get", &to.ip().to_string()], "");
+            holds("no smaller MTU is known before", !learnt()?.contains("mtu"))?;
+            let server = traffic::Transfer::serve(&topology.pods[0], SocketAddr::new(ip(pod), 9000))?;
+            let stream = topology.client.run(|| TcpStream::connect_timeout(&to, TIMEOUT))?;
+            traffic::upload(stream, 4 << 20)
+                .map_err(|e| format!("{what}, {to}: {}", e.message().unwrap_or_default()))?;
+            let seen = server.join()?;
+            let source = if to.is_ipv4() { CLIENT } else { CLIENT_6 };
+            same(&format!("{what}: the source is kept"), &(seen.ip() == ip(source)), &keeps)?;
+            let route = learnt()?;
+            holds(
+                &format!("{what}: the client learns the MTU from an error about its own packet: {route}"),
+                route.contains("mtu 1300"),
+            )?;
+        }
     }
     Ok(())
 }
@@ -465,7 +493,15 @@ fn ends() -> Test {
     same(&err, &second.status.code(), &Some(1))?;
     holds(&err, err.contains(TUN) && err.contains("another program"))?;
     gateway.end()?;
-    holds("the device is gone", !tool(&host, "ip", &["link"], "")?.contains(TUN))
+    holds("the device is gone", !tool(&host, "ip", &["link"], "")?.contains(TUN))?;
+    // one that is taken away is an end too, with a message
+    let mut gateway = Gateway::start(&host, TABLE, &[])?;
+    tool(&host, "ip", &["link", "del", TUN], "")?;
+    until("it ends without its device", || Ok(gateway.child.try_wait()?.is_some()))?;
+    let mut text = String::new();
+    gateway.child.stderr.take().ok_or("an error output")?.read_to_string(&mut text)?;
+    same(&text, &gateway.child.wait()?.code(), &Some(1))?;
+    holds(&text, text.contains("reading from the TUN device"))
 }
 
 fn figures() -> Test {

@@ -80,13 +80,13 @@ fn patient(stream: &TcpStream) -> std::io::Result<()> {
 
 /// A server for one transfer: it reads a length and as many bytes, answers with their hash, and sends as many of its own,
 /// followed by their hash.
-pub struct Transfer(JoinHandle<std::io::Result<()>>);
+pub struct Transfer(JoinHandle<std::io::Result<SocketAddr>>);
 
 impl Transfer {
     pub fn serve(host: &Namespace, address: SocketAddr) -> Result<Self, Failed> {
         let listener = host.run(|| TcpListener::bind(address))?;
         Ok(Self(std::thread::spawn(move || {
-            let (stream, _) = listener.accept()?;
+            let (stream, source) = listener.accept()?;
             patient(&stream)?;
             let mut length = [0; 8];
             (&stream).read_exact(&mut length)?;
@@ -95,11 +95,13 @@ impl Transfer {
             let mut wanted = [0; 8];
             (&stream).read_exact(&mut wanted)?;
             let hash = Source::new(2).send(&stream, u64::from_le_bytes(wanted))?;
-            (&stream).write_all(&hash)
+            (&stream).write_all(&hash)?;
+            Ok(source)
         })))
     }
 
-    pub fn join(self) -> Result<(), Failed> {
+    /// Waits for its end; returns the source that it saw.
+    pub fn join(self) -> Result<SocketAddr, Failed> {
         Ok(self.0.join().map_err(|_| "the server panicked")??)
     }
 }

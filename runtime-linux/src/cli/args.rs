@@ -24,7 +24,8 @@ Example, for services in 10.96.0.0/12 and 192.0.2.2 as the gateway's own address
   natlet gateway --tun natlet0 --node-ip 192.0.2.2 services.toml
 
 Replies to connections that are not masqueraded must be routed into the device too:
-  ip route add default dev natlet0 table 101 && ip rule add iif eth1 lookup 101
+  ip route add default dev natlet0 table 101
+  ip rule add iif eth1 lookup 101 && ip rule add iif lo ipproto icmp lookup 101
 
 Signals: SIGHUP reads the files again, SIGUSR1 prints the counters, SIGTERM ends.";
 

@@ -28,13 +28,15 @@
 //! addresses, `accept_local=1` since the host's own packets do, among them its ICMP errors about a smaller MTU behind it.
 //!
 //! Replies must come back through the device. To masqueraded connections they do: they are for 192.0.2.2. Where clients'
-//! addresses are kept (pods, `external-policy = "local"`, no cluster CIDR), what arrives from the endpoints' links must go in:
+//! addresses are kept (pods, `external-policy = "local"`, no cluster CIDR), what arrives from the endpoints' links must go
+//! in, and so must the host's own ICMP errors, or a smaller MTU behind it is not found:
 //!
 //! ```sh
 //! ip route add default dev natlet0 table 101
 //! ip rule add iif eth1 lookup 101
+//! ip rule add iif lo ipproto icmp lookup 101  # ipproto ipv6-icmp for IPv6
 //! ```
-//! What is no service's is then written back as it came, and the main table takes it.
+//! What is no service's is then written back as it came, and the main table takes it. `tests/gateway.rs` does all of this.
 
 mod exporter;
 pub mod offload;
