@@ -17,7 +17,8 @@ pub struct Cli {
 const GATEWAY_HELP: &str = "\
 Example, for services in 10.96.0.0/12 and 192.0.2.2 as the gateway's own address, which the host must not have:
   ip tuntap add dev natlet0 mode tun && ip link set natlet0 up txqueuelen 10000
-  sysctl -w net.ipv4.ip_forward=1 net.ipv4.conf.natlet0.rp_filter=2 net.ipv4.conf.natlet0.accept_local=1
+  sysctl -w net.ipv4.ip_forward=1
+  sysctl -w net.ipv4.conf.natlet0.rp_filter=2 net.ipv4.conf.natlet0.accept_local=1
   ip route add 10.96.0.0/12 dev natlet0 table 100
   ip route add 192.0.2.2 dev natlet0 table 100
   ip rule add not iif natlet0 lookup 100
