@@ -21,6 +21,7 @@
 mod affinity;
 mod cache;
 mod choose;
+mod connect;
 mod drop_reason;
 mod flow;
 mod fragment;
@@ -197,16 +198,10 @@ impl<'m, 'p> Translator<'m, 'p> {
         packet: &mut [u8],
         reply: &mut [u8],
     ) -> Action {
-        let mut at = Arrival { now, hook, random };
+        let at = Arrival { now, hook, random };
         match packet.first().map(|b| b >> 4) {
-            Some(4) => {
-                let outcome = self.v4.run(&mut self.shared, &mut at, packet);
-                finish(&mut self.shared, &self.v4, now, outcome, packet, reply)
-            }
-            Some(6) => {
-                let outcome = self.v6.run(&mut self.shared, &mut at, packet);
-                finish(&mut self.shared, &self.v6, now, outcome, packet, reply)
-            }
+            Some(4) => handle(&mut self.shared, &mut self.v4, at, packet, reply),
+            Some(6) => handle(&mut self.shared, &mut self.v6, at, packet, reply),
             _ => {
                 self.shared.counters.count_drop(DropReason::Malformed);
                 Action::Drop(DropReason::Malformed)
@@ -282,8 +277,27 @@ impl<'m, 'p> Translator<'m, 'p> {
     }
 }
 
-/// Counts what became of a packet, and builds its answer.
-#[inline]
+/// Handles a packet of one family, and counts it.
+#[inline(never)] // each family its own frame of registers
+fn handle<A: Family>(
+    shared: &mut Shared<'_>,
+    lane: &mut Lane<'_, A>,
+    mut at: Arrival<'_>,
+    packet: &mut [u8],
+    reply: &mut [u8],
+) -> Action {
+    match lane.run(shared, &mut at, packet) {
+        Outcome::Forward => {
+            drop_reason::count_one(&mut shared.counters.forwarded);
+            Action::Forward
+        }
+        other => finish(shared, lane, at.now, other, packet, reply),
+    }
+}
+
+/// Counts what became of a packet that is not forwarded, and builds its answer.
+#[cold]
+#[inline(never)]
 fn finish<A: Family>(
     shared: &mut Shared<'_>,
     lane: &Lane<'_, A>,
@@ -293,10 +307,7 @@ fn finish<A: Family>(
     reply: &mut [u8],
 ) -> Action {
     let reason = match outcome {
-        Outcome::Forward => {
-            drop_reason::count_one(&mut shared.counters.forwarded);
-            return Action::Forward;
-        }
+        Outcome::Forward => return Action::Forward,
         Outcome::Pass => {
             drop_reason::count_one(&mut shared.counters.passed);
             return Action::Pass;

@@ -24,12 +24,15 @@ pub(crate) const fn delta(old: u32, new: u32) -> u16 {
 
 /// Both changes together.
 pub(crate) const fn add(a: u16, b: u16) -> u16 {
-    fold((a as u32).wrapping_add(b as u32))
+    let sum = (a as u32).wrapping_add(b as u32);
+    low((sum & 0xffff).wrapping_add(sum >> 16))
 }
 
 /// The checksum after its data's sum changed by `delta`.
 pub(crate) const fn updated(checksum: u16, delta: u16) -> u16 {
-    !fold((!checksum as u32).wrapping_add(delta as u32))
+    // two 16-bit numbers need one fold
+    let sum = (!checksum as u32).wrapping_add(delta as u32);
+    !low((sum & 0xffff).wrapping_add(sum >> 16))
 }
 
 /// Updates a checksum field of IP, TCP or ICMP.
@@ -40,12 +43,13 @@ pub(crate) fn update(field: [u8; 2], delta: u16) -> [u8; 2] {
 /// Updates UDP's checksum field: 0 means that there is none and stays, a computed 0 is written as 0xffff (RFC 768).
 /// The same holds on IPv6, where a zero is legal for tunnels (RFC 6935 §5) and must not turn into a value.
 pub(crate) fn update_udp(field: [u8; 2], delta: u16) -> [u8; 2] {
-    if field == [0, 0] {
+    let checksum = u16::from_ne_bytes(field);
+    if checksum == 0 {
         return field;
     }
-    match update(field, delta) {
-        [0, 0] => [0xff, 0xff],
-        other => other,
+    match updated(checksum, delta) {
+        0 => [0xff, 0xff],
+        other => other.to_ne_bytes(),
     }
 }
 
