@@ -24,7 +24,7 @@ pub(super) fn number(bytes: &[u8]) -> Option<u32> {
 }
 
 /// The lists that a family's sets hold.
-pub(super) fn lists<'s>(family: Family, sets: impl Iterator<Item = &'s Set> + Clone) -> Numbered {
+pub(super) fn lists<'s>(family: Family, sets: &(impl Iterator<Item = &'s Set> + Clone)) -> Numbered {
     let named = |name: &'static str| sets.clone().filter(move |s| s.name == name).flat_map(|s| s.elements.iter());
     // number . protocol . address it is remembered by -> endpoint
     let mut endpoints: BTreeMap<(u32, IpAddr), SocketAddr> = BTreeMap::new();

@@ -132,7 +132,7 @@ impl Meaning {
     /// Reads one family's sets.
     pub fn add<'s>(&mut self, family: Family, sets: impl Iterator<Item = &'s Set> + Clone) {
         let says = |set: &Set| PER_FRONTEND.iter().find(|(name, _)| *name == set.name).map(|(_, says)| *says);
-        let numbered = affinity::lists(family, sets.clone());
+        let numbered = affinity::lists(family, &sets);
         // the maps of frontends come first: the rest is about frontends that they have
         for main in [true, false] {
             for set in sets.clone() {
