@@ -218,7 +218,7 @@ pub struct GatewayArgs {
     /// Name of the TUN device; it is made if it does not exist, and gone at the end then
     #[arg(long, value_name = "NAME")]
     pub tun: String,
-    /// Connections of each address family that there is memory for (180 bytes for one of each)
+    /// Connections of each address family that there is memory for (170 bytes for one of each)
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
     pub flows: u32,
     /// Serve the counters to Prometheus at this address; a port alone is this machine's loopback
