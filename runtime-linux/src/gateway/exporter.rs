@@ -47,15 +47,18 @@ impl Exporter {
         std::iter::once((self.listener.as_fd(), PollFlags::POLLIN)).chain(connections)
     }
 
-    /// Goes on with every connection as far as it goes without waiting. `text` makes the answer.
+    /// Goes on with every connection as far as it goes without waiting, and closes those that took too long: call it now
+    /// and then also while nothing happens. `text` makes the answer.
     pub fn serve(&mut self, now: Instant, text: impl Fn() -> String) {
-        while let Ok((stream, _)) = self.listener.accept() {
+        self.connections.retain(|c| c.deadline > now);
+        // those that find no room are closed; a flood of them must not keep packets waiting
+        for (stream, _) in std::iter::from_fn(|| self.listener.accept().ok()).take(2 * MAX_CONNECTIONS) {
             if self.connections.len() < MAX_CONNECTIONS && stream.set_nonblocking(true).is_ok() {
                 let deadline = now + PATIENCE;
                 self.connections.push(Connection { stream, request: Vec::new(), reply: None, deadline });
             }
         }
-        self.connections.retain_mut(|c| c.deadline > now && c.go_on(&text));
+        self.connections.retain_mut(|c| c.go_on(&text));
     }
 }
 

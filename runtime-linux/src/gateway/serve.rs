@@ -19,12 +19,13 @@ impl<T: Fn(Event<'_>)> Engine<T> {
                 self.turn(translator)?;
             }
             let now = time::Instant::now();
-            if now >= self.next_sweep {
+            let sweeps = now >= self.next_sweep;
+            if sweeps {
                 self.next_sweep = now + SWEEP;
                 let budget = u32::try_from(self.flows.div_ceil(SWEEP_STEPS)).unwrap_or(u32::MAX);
                 translator.expire(self.now(), budget);
             }
-            if self.exporter.is_some() && (ready.others || now >= self.next_sweep) {
+            if ready.others || sweeps {
                 let mut exporter = self.exporter.take();
                 if let Some(exporter) = &mut exporter {
                     exporter.serve(now, || self.report(translator).open_metrics());
