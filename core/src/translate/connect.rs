@@ -137,7 +137,7 @@ fn affinity_key<A: Family>(
     now: Instant,
 ) -> Option<Affinity<A>> {
     let record = decision.frontend?.record;
-    let timeout = millis(record.affinity_timeout()?);
+    let timeout = millis(decision.affinity_timeout()?);
     let frontend = (tuple.destination, tuple.ports.destination());
     Some(Affinity::new(tuple.source, frontend, protocol, &record, timeout, now))
 }

@@ -22,6 +22,8 @@ pub struct Outcome {
     pub summary: Summary,
     /// Transactions sent, in order; empty when nothing differed.
     pub phases: Vec<PhaseName>,
+    /// Netlink transactions: one a phase, more where a phase is longer than the socket takes.
+    pub transactions: usize,
     /// Bytes sent.
     pub bytes: usize,
     /// Elements of memories deleted because what they remember is gone.
@@ -39,12 +41,8 @@ impl std::fmt::Display for Outcome {
         }
         write!(
             f,
-            "{} elements added, {} changed, {} removed in {} transactions of {} bytes",
-            s.added,
-            s.changed,
-            s.removed,
-            self.phases.len(),
-            self.bytes
+            "{} elements added, {} changed, {} removed; {} transactions, {} bytes",
+            s.added, s.changed, s.removed, self.transactions, self.bytes
         )?;
         if self.forgotten > 0 {
             write!(f, "; {} clients of endpoints that are gone forgotten", self.forgotten)?;
@@ -127,6 +125,7 @@ fn send_phases(
             batch.insist_on(generation);
             netlink.send_batch(&batch)?;
             outcome.bytes += batch.len();
+            outcome.transactions += 1;
             // Our own transaction moved it by one. More means that somebody came in between; the next batch then gets
             // ERESTART, which is what it should.
             generation = next(generation);
