@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  source ──▶ image (a program in memory) ─┬─▶ lower ──▶ nft (objects, difference) ──▶ netlink ──▶ kernel
+//!                                          ├─▶ gateway (core's translator on a TUN device)
 //!                                          └─▶ view, export, cli
 //! ```
 
 pub mod cli;
 pub mod difference;
 pub mod export;
+pub mod gateway;
 pub mod image;
 pub mod kernel;
 pub mod lab;
