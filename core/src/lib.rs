@@ -20,6 +20,7 @@ mod hash;
 pub mod owned;
 mod program;
 pub mod table;
+pub mod translate;
 
 pub use compile::{compile, max_len, scratch_len, strip_names};
 pub use decide::{Class, Decision, ListKind, Masquerade, Packet, Reason, Verdict};
