@@ -135,6 +135,16 @@ impl<'m> Gateway<'m> {
         }
     }
 
+    /// Sends a packet on that the translator has nothing to do with, as a router does: one hop less. A packet for the gateway
+    /// itself that no service has is dropped.
+    pub fn pass(&mut self, now: Millis, frame: &mut Buffer, len: usize, device: &mut impl Device) {
+        if crate::ip::take_hop(frame.payload_mut()) {
+            self.send(now, frame, len, device);
+        } else {
+            let _ = self.ignore();
+        }
+    }
+
     /// Answers a datagram with `content`.
     pub fn answer(
         &mut self,

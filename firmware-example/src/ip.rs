@@ -79,6 +79,29 @@ impl<'a> Ip<'a> {
     }
 }
 
+/// Takes one off a packet's TTL or hop limit, and keeps IPv4's checksum right (RFC 1624); false if none is left.
+pub fn take_hop(packet: &mut [u8]) -> bool {
+    match packet.first().map(|b| b >> 4) {
+        Some(4) => {
+            let Some([_, _, _, _, _, _, _, _, ttl, _, c0, c1]) = packet.first_chunk_mut::<12>() else { return false };
+            let Some(less @ 1..) = ttl.checked_sub(1) else { return false };
+            *ttl = less;
+            // the checksum's complement grows by what the word with the TTL in its high half lost
+            let (sum, carry) = u16::from_be_bytes([*c0, *c1]).overflowing_add(0x0100);
+            [*c0, *c1] = sum.wrapping_add(carry.into()).to_be_bytes();
+            true
+        }
+        Some(6) => match packet.first_chunk_mut::<8>() {
+            Some([.., hop_limit]) if *hop_limit > 1 => {
+                *hop_limit = hop_limit.saturating_sub(1);
+                true
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// A packet of the gateway's own, without payload yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Outgoing {
@@ -167,6 +190,28 @@ mod tests {
             assert_eq!(sum, 0);
             assert_eq!(out.write(&mut room[..len - 1], &[&[0; 11]], 6), 0);
         }
+    }
+
+    #[test]
+    fn a_hop_less_keeps_the_checksum() {
+        let out = |ttl: u8, id: u8| {
+            let (source, destination) = ([192, 0, 2, id].into(), [198, 51, 100, 1].into());
+            let mut room = [0; 24];
+            let out = Outgoing { source, destination, protocol: protocol::ICMP, hop_limit: ttl };
+            assert_eq!(out.write(&mut room, &[&[0; 4]], 2), 24);
+            room
+        };
+        for id in 0..=255 {
+            for ttl in 2..=255 {
+                let mut packet = out(ttl, id);
+                assert!(take_hop(&mut packet));
+                assert_eq!((packet[8], checksum(&[&packet[..20]])), (ttl - 1, 0));
+            }
+            assert!(!take_hop(&mut out(1, id)) && !take_hop(&mut out(0, id)));
+        }
+        let mut v6 = [0; 40];
+        (v6[0], v6[7]) = (0x60, 2);
+        assert!(take_hop(&mut v6) && v6[7] == 1 && !take_hop(&mut v6) && !take_hop(&mut []));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! A one-armed NAT gateway on natlet's core: all of it that needs no hardware.
 //!
 //! ```text
-//! frame ─▶ Gateway::receive ─┬─▶ ARP, NDP, echo: answered
-//!                            ├─▶ control datagram ─▶ Updates ─▶ another program
-//!                            └─▶ packet ─▶ natlet_core's translator ─▶ Gateway::send ─▶ frame
+//! frame ─▶ Node::receive ─▶ Gateway::receive ─┬─▶ ARP, NDP, echo: answered
+//!                                             ├─▶ control datagram ─▶ Updates::handle ─▶ another program
+//!                                             └─▶ packet ─▶ Translator::process ─▶ Gateway::send ─▶ frame
 //! ```
 //!
 //! `no_std`, no allocation, no panic: `src/main.rs` lends it the board's memory, and its tests run on the host.
@@ -22,5 +22,7 @@ pub mod gateway;
 pub mod ip;
 pub mod ndp;
 pub mod neighbours;
+pub mod node;
+pub mod random;
 pub mod time;
 pub mod update;

@@ -4,7 +4,7 @@
 //! Ethernet is word-aligned (LAN9118 data sheet, RX_CFG `RXDOFF` and TX command A "data start offset"). Interrupt mode:
 //! the handler masks the line, [`Lan9118::rearm`] opens it again once the FIFO is empty.
 
-use super::ETHERNET;
+use super::vectors::ETHERNET;
 use cortex_m::peripheral::NVIC;
 use natlet_firmware_example::ethernet::{Buffer, Mac, OFFSET};
 use natlet_firmware_example::gateway::Device;

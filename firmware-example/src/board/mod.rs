@@ -4,5 +4,3 @@ pub mod clock;
 pub mod lan9118;
 pub mod stack;
 mod vectors;
-
-pub use vectors::ETHERNET;

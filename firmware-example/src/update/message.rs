@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub const CHUNK: usize = 1024;
 /// Longest datagram.
 pub const LONGEST: usize = CHUNK + 64;
+/// Longest reply.
+pub const LONGEST_REPLY: usize = 256;
 /// Longest form of a manifest, with what is in front of it when it is signed.
 pub(super) const LONGEST_MANIFEST: usize = 192;
 /// What a signature is for: a key that signs other things too cannot be tricked into signing an update.
@@ -125,9 +127,11 @@ pub struct Status<'a> {
     /// Packets sent.
     pub sent: u32,
     /// Packets translated.
-    pub translated: u32,
-    /// Packets that a service's verdict or the translator refused or dropped.
-    pub dropped: u32,
+    pub translated: u64,
+    /// Packets answered with an ICMP error or a TCP reset.
+    pub answered: u64,
+    /// Packets that the translator dropped.
+    pub dropped: u64,
     /// Packets without a route, or to a next hop that does not answer.
     pub undeliverable: u32,
 }

@@ -10,7 +10,7 @@ mod memory;
 mod message;
 
 pub use memory::{Memory, Table};
-pub use message::{CHUNK, Kind, LONGEST, Manifest, Refusal, Reply, Request, Signed, Status};
+pub use message::{CHUNK, Kind, LONGEST, LONGEST_REPLY, Manifest, Refusal, Reply, Request, Signed, Status};
 
 use crate::config::Config;
 use core::fmt::Write as _;
