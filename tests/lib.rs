@@ -1,1 +1,3 @@
-//! Tests that need a kernel, an emulator or another tool live in `tests/`.
+//! What the tests share with tools: the sending end of a board's update protocol.
+
+pub mod push;
