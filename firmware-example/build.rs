@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::expect_used, clippy::panic, reason = "a build script ends with a message")]
 
 use natlet::image::Image;
-use natlet::source::{Loaded, NodeFlags, load};
+use natlet::source::{Loaded, NodeFlags, ServiceBuf, TableBuf, load};
+use natlet_core::{Endpoint, Frontend, FrontendKind};
 use serde::Deserialize;
 use std::env;
 use std::fmt::Write as _;
@@ -23,11 +24,28 @@ fn main() {
     let image = Image::compile(&table.as_table()).unwrap_or_else(|e| panic!("services.toml: {e}"));
     fs::write(out.join("services.natp"), image.as_bytes()).expect("OUT_DIR is writable");
 
+    fs::write(out.join("thousand.natp"), thousand().as_bytes()).expect("OUT_DIR is writable");
+
     let board = Board::read();
     for address in &table.node.addresses {
         assert!(board.has(*address), "services.toml: the node's {address} is no address of board.toml");
     }
     fs::write(out.join("board.rs"), board.to_rust()).expect("OUT_DIR is writable");
+}
+
+/// 1,000 services of four endpoints, for counting instructions.
+fn thousand() -> Image {
+    let mut table = TableBuf::default();
+    for i in 0..1000_u32 {
+        let [_, _, high, low] = i.to_be_bytes();
+        table.push(&ServiceBuf {
+            name: format!("bench/{i}"),
+            frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address: [10, 96, high, low].into(), port: 80 }],
+            endpoints: (10..14).map(|n| Endpoint::new([10, n, high, low].into(), 8080)).collect(),
+            ..ServiceBuf::default()
+        });
+    }
+    Image::compile(&table.as_table()).expect("the table is sound")
 }
 
 /// `board.toml`.

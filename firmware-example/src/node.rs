@@ -68,6 +68,11 @@ impl<'m, 'p> Node<'m, 'p> {
         &self.translator
     }
 
+    /// The translator, to show it packets that come by another way.
+    pub const fn translator_mut(&mut self) -> &mut Translator<'m, 'p> {
+        &mut self.translator
+    }
+
     /// Goes on with another program: flows to endpoints that are still there live.
     pub fn with_program<'q>(self, now: Millis, program: Program<'q>) -> (Node<'m, 'q>, Replaced) {
         let Self { gateway, translator, random, reply } = self;
