@@ -1,5 +1,6 @@
 //! Why a packet was not forwarded, and how often.
 
+use super::table::Gone;
 use core::fmt;
 
 /// Why a packet vanished.
@@ -125,6 +126,11 @@ impl Counters {
     /// All reasons with their counters.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.into_iter().zip(self.drops)
+    }
+
+    pub(crate) fn count_gone(&mut self, gone: Gone) {
+        self.flows_evicted = self.flows_evicted.wrapping_add(gone.evicted.into());
+        self.flows_expired = self.flows_expired.wrapping_add(gone.expired.into());
     }
 
     pub(crate) fn count_drop(&mut self, reason: DropReason) {

@@ -11,7 +11,7 @@ use super::limit::Limiter;
 use super::ports::PortRange;
 use super::reply::{Answer, is_host};
 use super::state::{Segment, State, Step, sctp_opens, sctp_step};
-use super::table::Table;
+use super::table::{Gone, Table};
 use super::time::{Instant, millis};
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
@@ -82,51 +82,103 @@ impl Arrival<'_> {
 }
 
 impl<A: Family> Lane<'_, A> {
-    /// Handles one packet.
+    /// Handles one packet. What nearly all packets are is dealt with here: a whole packet of a flow that it neither opens
+    /// nor moves to another state. The rest goes the long way.
     #[inline]
     pub fn run(&mut self, shared: &mut Shared<'_>, at: &mut Arrival<'_>, packet: &mut [u8]) -> Outcome {
         let (mut ip, payload) = match A::Header::new_checked(packet) {
             Ok(parts) => parts,
-            Err(WireError::Malformed) => return Outcome::Drop(DropReason::Malformed),
-            Err(WireError::SourceRouted) => return Outcome::Drop(DropReason::SourceRouted),
-            Err(WireError::Foreign) => return Outcome::Pass,
+            Err(error) => return refused(error),
         };
+        let takes_hop = at.takes_hop(shared);
+        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
+        let (Some(protocol), None, false) = (Protocol::from_number(ip.protocol()), ip.fragment(), out_of_hops) else {
+            return self.unusual(shared, at, &mut ip, payload, out_of_hops);
+        };
+        let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
+        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
+        let known = self.flows.find(hash, &tuple, protocol);
+        if let Some((number, direction)) = known
+            && let Some(flow) = self.flows.get_mut(number)
+            && is_steady(flow, direction, payload)
+            && !shared.is_expired(flow, at.now)
+        {
+            flow.seen = at.now;
+            let out = flow.rewriting(direction);
+            rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
+            ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
+            return Outcome::Forward;
+        }
+        self.long_way(shared, at, &mut ip, payload, protocol, (&tuple, known), false)
+    }
+
+    /// Fragments, packets that are out of hops, protocols without ports.
+    #[cold]
+    #[inline(never)]
+    fn unusual(
+        &mut self,
+        shared: &mut Shared<'_>,
+        at: &mut Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        payload: &mut [u8],
+        out_of_hops: bool,
+    ) -> Outcome {
         let fragment = ip.fragment();
         if let Some(fragment) = fragment
             && !fragment.first
         {
-            return self.later_fragment(shared, at, &mut ip, fragment);
+            return self.later_fragment(shared, at, ip, fragment);
         }
         let Some(protocol) = Protocol::from_number(ip.protocol()) else {
-            return self.other_protocol(shared, at, &mut ip, payload, fragment);
+            return self.other_protocol(shared, at, ip, payload, fragment);
         };
-        let Some(ports) = Ports::of(payload).filter(|_| payload.len() >= header_len(protocol)) else {
-            // also a first fragment that ends within the transport header (RFC 1858 §3)
-            return Outcome::Drop(DropReason::Malformed);
-        };
+        let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
         let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
         let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
-        let out_of_hops = at.takes_hop(shared) && ip.hop_limit() <= 1;
-        let known = self.flows.find(hash, &tuple, protocol).filter(|&(number, direction)| {
+        let known = self.flows.find(hash, &tuple, protocol);
+        self.long_way(shared, at, ip, payload, protocol, (&tuple, known), out_of_hops)
+    }
+
+    /// A packet with ports, whatever it does to its flow.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what the short way has found out by then")]
+    fn long_way(
+        &mut self,
+        shared: &mut Shared<'_>,
+        at: &mut Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        payload: &mut [u8],
+        protocol: Protocol,
+        (tuple, known): (&Tuple<A>, Option<(u32, Direction)>),
+        out_of_hops: bool,
+    ) -> Outcome {
+        if payload.len() < header_len(protocol) {
+            // also a first fragment that ends within the transport header (RFC 1858 §3)
+            return Outcome::Drop(DropReason::Malformed);
+        }
+        let fragment = ip.fragment();
+        let known = known.filter(|&(number, direction)| {
             out_of_hops || self.use_flow(shared, at.now, number, direction, protocol, payload)
         });
         let (number, direction) = match known {
             Some(_) if out_of_hops => return Outcome::Answer(Answer::TimeExceeded),
             Some(known) => known,
-            None => match self.open(shared, at, &tuple, protocol, payload, out_of_hops) {
+            None => match self.open(shared, at, tuple, protocol, payload, out_of_hops) {
                 Ok(number) => (number, Direction::Original),
-                Err(outcome) => return self.not_translated(shared, at, &ip, fragment, outcome),
+                Err(outcome) => return self.not_translated(shared, at, ip, fragment, outcome),
             },
         };
         let Some(out) = self.flows.get(number).map(|f| f.rewriting(direction)) else { return Outcome::Pass };
         if let Some(fragment) = fragment {
-            if protocol == Protocol::Sctp && out.tuple.ports != ports {
+            if protocol == Protocol::Sctp && out.tuple.ports != tuple.ports {
                 return Outcome::Drop(DropReason::FragmentSctp);
             }
             if !self.fragments.is_usable() {
                 return Outcome::Drop(DropReason::FragmentUntracked);
             }
-            self.note(shared, at, follow(note_of(shared, at, &ip, fragment), &out));
+            self.note(shared, at, follow(note_of(shared, at, ip, fragment), &out));
         }
         rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
         ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, at.takes_hop(shared));
@@ -134,7 +186,6 @@ impl<A: Family> Lane<'_, A> {
     }
 
     /// Takes note of a packet in its flow. `false`, and the flow is gone, if the flow is over and the packet is not its.
-    #[inline]
     fn use_flow(
         &mut self,
         shared: &mut Shared<'_>,
@@ -174,8 +225,6 @@ impl<A: Family> Lane<'_, A> {
     }
 
     /// Opens a flow for the first packet of a connection; returns its number.
-    #[cold]
-    #[inline(never)]
     fn open(
         &mut self,
         shared: &mut Shared<'_>,
@@ -229,23 +278,24 @@ impl<A: Family> Lane<'_, A> {
         let reply = self.reply_tuple(shared, at, tuple, protocol, decision, &endpoint)?;
         let flow = Flow::new(*tuple, reply, protocol, state, at.now);
         let (keys, now) = (&shared.keys, at.now);
-        let inserted = self.flows.insert(flow, keys, |f| shared.is_expired(f, now)).ok_or(DropReason::TableFull)?;
+        let mut gone = Gone::default();
+        let inserted = self.flows.insert(flow, keys, |f| shared.is_expired(f, now), &mut gone);
+        shared.counters.count_gone(gone);
+        let number = inserted.ok_or(DropReason::TableFull)?;
         count_one(&mut shared.counters.flows_opened);
-        let evicted = &mut shared.counters.flows_evicted;
-        *evicted = evicted.wrapping_add(inserted.evicted.into());
         if let Some(entry) = affinity.and_then(|key| key.with_endpoint(&endpoint))
             && self.affinity.put(entry.hash(&shared.keys), entry, at.now)
         {
             count_one(&mut shared.counters.affinity_evicted);
         }
-        Ok(inserted.index)
+        Ok(number)
     }
 
     /// The tuple of the endpoint's answers. It must be nobody else's, so the source port may have to change even where the
     /// client's address is kept: one client may come from one port by two frontends to one endpoint.
     fn reply_tuple(
         &mut self,
-        shared: &Shared<'_>,
+        shared: &mut Shared<'_>,
         at: &mut Arrival<'_>,
         tuple: &Tuple<A>,
         protocol: Protocol,
@@ -262,6 +312,7 @@ impl<A: Family> Lane<'_, A> {
         };
         let reply = |port| Tuple { source, destination, ports: Ports::new(endpoint.address.port(), port) };
         let now = at.now;
+        let mut gone = Gone::default();
         let mut is_free = |port| {
             let reply = reply(port);
             if reply == *tuple {
@@ -272,18 +323,17 @@ impl<A: Family> Lane<'_, A> {
             let is_over = self.flows.get(number).is_none_or(|f| shared.is_expired(f, now));
             if is_over {
                 self.flows.remove(number, &shared.keys);
+                gone.expired = gone.expired.saturating_add(1);
             }
             is_over
         };
-        if !masquerade && is_free(tuple.ports.source()) {
-            return Ok(reply(tuple.ports.source()));
-        }
-        shared.ports.pick(at.random, is_free).map(reply).ok_or(DropReason::PortsExhausted)
+        let kept = Some(tuple.ports.source()).filter(|&port| !masquerade && is_free(port));
+        let port = kept.or_else(|| shared.ports.pick(at.random, is_free));
+        shared.counters.count_gone(gone);
+        port.map(reply).ok_or(DropReason::PortsExhausted)
     }
 
     /// A fragment without ports follows its packet's first.
-    #[cold]
-    #[inline(never)]
     fn later_fragment(
         &mut self,
         shared: &Shared<'_>,
@@ -305,8 +355,6 @@ impl<A: Family> Lane<'_, A> {
     }
 
     /// What has no ports: ICMP errors are about packets that have, all else passes.
-    #[cold]
-    #[inline(never)]
     fn other_protocol(
         &mut self,
         shared: &Shared<'_>,
@@ -322,8 +370,6 @@ impl<A: Family> Lane<'_, A> {
     }
 
     /// Later fragments of a packet that passes have to pass too.
-    #[cold]
-    #[inline(never)]
     fn not_translated(
         &mut self,
         shared: &Shared<'_>,
@@ -343,6 +389,28 @@ impl<A: Family> Lane<'_, A> {
     fn note(&mut self, shared: &Shared<'_>, at: &Arrival<'_>, note: Fragments<A>) {
         // an older packet's fragments may lose their way; they are dropped and counted then
         let _ = self.fragments.put(note.hash(&shared.keys), note, at.now);
+    }
+}
+
+/// Whether a packet surely leaves its flow's state as it is. A header that is cut off is for the long way to refuse.
+#[inline]
+fn is_steady<A>(flow: &Flow<A>, direction: Direction, payload: &mut [u8]) -> bool {
+    match flow.state {
+        State::Established => {
+            flow.protocol == Protocol::Tcp && Tcp::new_checked(payload).is_some_and(|h| Segment::is_plain(h.flags()))
+        }
+        State::Udp => payload.len() >= header_len(Protocol::Udp),
+        State::UdpOneWay => direction == Direction::Original && payload.len() >= header_len(Protocol::Udp),
+        _ => false,
+    }
+}
+
+#[cold]
+const fn refused(error: WireError) -> Outcome {
+    match error {
+        WireError::Malformed => Outcome::Drop(DropReason::Malformed),
+        WireError::SourceRouted => Outcome::Drop(DropReason::SourceRouted),
+        WireError::Foreign => Outcome::Pass,
     }
 }
 

@@ -88,6 +88,12 @@ impl Segment {
         }
     }
 
+    /// Whether flags are those of data and acknowledgements in the middle of a connection: [`Segment::Ack`].
+    #[inline]
+    pub const fn is_plain(flags: u8) -> bool {
+        flags & (SYN | FIN | RST | ACK) == ACK
+    }
+
     /// The state of a flow that starts with this segment; `None` where none can.
     pub const fn opens(self) -> Option<State> {
         match self {

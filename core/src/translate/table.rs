@@ -50,12 +50,13 @@ pub(crate) struct Table<'m, A> {
     hand: u32,
 }
 
-/// What became of a new flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inserted {
-    pub index: u32,
-    /// Older flows that were given up for it.
+/// Flows that went to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// They were in use.
     pub evicted: u32,
+    /// They were idle for too long.
+    pub expired: u32,
 }
 
 impl<'m, A: Address> Table<'m, A> {
@@ -136,17 +137,21 @@ impl<'m, A: Address> Table<'m, A> {
         scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), count(self.buckets.len()))
     }
 
-    /// Adds a flow that is not there in either direction. Where there is no room, gives up older ones by
-    /// [`State::eviction_rank`], after a bounded search; `None` where that finds none.
-    pub fn insert(&mut self, flow: Flow<A>, keys: &HashKeys, expired: impl Fn(&Flow<A>) -> bool) -> Option<Inserted> {
-        let mut evicted: u32 = 0;
+    /// Adds a flow that is not there in either direction; returns its number. Where there is no room, gives up older ones
+    /// by [`State::eviction_rank`], after a bounded search; `None` where that finds none. `gone` counts what went.
+    pub fn insert(
+        &mut self,
+        flow: Flow<A>,
+        keys: &HashKeys,
+        expired: impl Fn(&Flow<A>) -> bool,
+        gone: &mut Gone,
+    ) -> Option<u32> {
         if self.free == 0 {
             let start = self.hand;
             self.hand = self.next_hand(start, EVICTION_PROBES);
             let around = (0..EVICTION_PROBES).map(|i| self.next_hand(start, i));
             let victim = self.victim(around, flow.seen, &expired)?;
-            evicted = evicted.saturating_add(u32::from(!self.flows.get(index(victim)).is_some_and(&expired)));
-            self.remove(victim, keys);
+            self.give_up(victim, keys, &expired, gone);
         }
         let number = self.free.checked_sub(1)?;
         let entry = self.flows.get_mut(index(number))?;
@@ -155,13 +160,19 @@ impl<'m, A: Address> Table<'m, A> {
         self.live = self.live.saturating_add(1);
         for direction in [Direction::Original, Direction::Reply] {
             let hash = Self::hash_of(&flow, direction, keys);
-            let Some(more) = self.place(hash, number, direction, keys, &expired) else {
+            if !self.place(hash, number, direction, keys, &expired, gone) {
                 self.remove(number, keys);
                 return None;
-            };
-            evicted = evicted.saturating_add(more);
+            }
         }
-        Some(Inserted { index: number, evicted })
+        Some(number)
+    }
+
+    fn give_up(&mut self, number: u32, keys: &HashKeys, expired: &impl Fn(&Flow<A>) -> bool, gone: &mut Gone) {
+        let is_over = self.get(number).is_some_and(expired);
+        let counter = if is_over { &mut gone.expired } else { &mut gone.evicted };
+        *counter = counter.saturating_add(1);
+        self.remove(number, keys);
     }
 
     /// Forgets a flow.
@@ -223,7 +234,7 @@ impl<'m, A: Address> Table<'m, A> {
         rated.min().map(|(_, _, number)| number)
     }
 
-    /// Writes a link to an entry; returns how many flows were given up for it.
+    /// Writes a link to an entry; `false` where there is no room and none can be made.
     fn place(
         &mut self,
         hash: u32,
@@ -231,29 +242,28 @@ impl<'m, A: Address> Table<'m, A> {
         direction: Direction,
         keys: &HashKeys,
         expired: &impl Fn(&Flow<A>) -> bool,
-    ) -> Option<u32> {
+        gone: &mut Gone,
+    ) -> bool {
         let link = link(hash, number, direction);
         let (first, second) = (self.first(hash), self.second(hash));
-        let room = |table: &Self, bucket| table.buckets.get(index(bucket)).map_or(0, Bucket::room);
-        let (a, b) = (room(self, first), room(self, second));
+        let room = |bucket| self.buckets.get(index(bucket)).map_or(0, Bucket::room);
+        let (a, b) = (room(first), room(second));
         // the first bucket is the cheaper one to find, until it fills up
-        let bucket = if a >= 2 || a >= b { first } else { second };
-        if self.put(bucket, link) {
-            return Some(0);
+        let better = if a >= 2 || a >= b { first } else { second };
+        if self.put(better, link) {
+            return true;
         }
-        if self.displace(first, keys) {
-            return self.put(first, link).then_some(0);
-        }
-        if self.displace(second, keys) {
-            return self.put(second, link).then_some(0);
+        for bucket in [first, second] {
+            if self.displace(bucket, keys) {
+                return self.put(bucket, link);
+            }
         }
         let full = [first, second].into_iter().filter_map(|b| self.buckets.get(index(b))).flat_map(|b| b.0);
         let others = full.map(|l| unlink(l).0).filter(|&n| n != number);
-        let now = self.get(number)?.seen;
-        let victim = self.victim(others, now, expired)?;
-        let live = !self.get(victim).is_some_and(expired);
-        self.remove(victim, keys);
-        (self.put(first, link) || self.put(second, link)).then_some(u32::from(live))
+        let now = self.get(number).map_or(Instant::ZERO, |f| f.seen);
+        let Some(victim) = self.victim(others, now, expired) else { return false };
+        self.give_up(victim, keys, expired, gone);
+        self.put(first, link) || self.put(second, link)
     }
 
     fn put(&mut self, bucket: u32, link: u32) -> bool {

@@ -24,12 +24,15 @@ pub(crate) const fn delta(old: u32, new: u32) -> u16 {
 
 /// Both changes together.
 pub(crate) const fn add(a: u16, b: u16) -> u16 {
-    fold((a as u32).wrapping_add(b as u32))
+    let sum = (a as u32).wrapping_add(b as u32);
+    low((sum & 0xffff).wrapping_add(sum >> 16))
 }
 
 /// The checksum after its data's sum changed by `delta`.
 pub(crate) const fn updated(checksum: u16, delta: u16) -> u16 {
-    !fold((!checksum as u32).wrapping_add(delta as u32))
+    // two 16-bit numbers need one fold
+    let sum = (!checksum as u32).wrapping_add(delta as u32);
+    !low((sum & 0xffff).wrapping_add(sum >> 16))
 }
 
 /// Updates a checksum field of IP, TCP or ICMP.
