@@ -38,12 +38,9 @@ impl<'m, 'p> Node<'m, 'p> {
             Received::Control(datagram) => return Some(datagram),
             Received::Packet(len) => len,
         };
-        let random = &mut self.random;
-        random.stir(entropy);
+        self.random.stir(entropy);
         let packet = frame.payload_mut().get_mut(..len).unwrap_or(&mut []);
-        let time = Instant::from_millis(now.0);
-        let room = self.reply.payload_room();
-        match self.translator.process(time, Hook::Arriving, &mut || random.next_word(), packet, room) {
+        match translate_packet(&mut self.translator, now, &mut self.random, packet, self.reply.payload_room()) {
             Action::Forward => self.gateway.send(now, frame, len, device),
             Action::Reply(len) => self.gateway.send(now, self.reply, len, device),
             Action::Drop(_) => {} // counted by the translator
@@ -79,4 +76,16 @@ impl<'m, 'p> Node<'m, 'p> {
         let (translator, replaced) = translator.with_program(Instant::from_millis(now.0), program);
         (Node { gateway, translator, random, reply }, replaced)
     }
+}
+
+/// A function of its own, so that an image shows what the translator takes in flash.
+#[inline(never)]
+fn translate_packet(
+    translator: &mut Translator<'_, '_>,
+    now: Millis,
+    random: &mut Random,
+    packet: &mut [u8],
+    reply: &mut [u8],
+) -> Action {
+    translator.process(Instant::from_millis(now.0), Hook::Arriving, &mut || random.next_word(), packet, reply)
 }
