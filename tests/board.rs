@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         ("a_table_is_swapped_under_traffic", a_table_is_swapped_under_traffic),
         ("forged_replayed_and_foreign_updates_are_refused", forged_updates_are_refused),
         ("the_image_keeps_its_budget", the_image_keeps_its_budget),
+        ("the_packet_path_cannot_panic_and_is_small", the_packet_path_is_small),
+        ("instructions_per_packet_keep_their_budget", instructions_per_packet),
     ])
 }
 
@@ -204,7 +206,9 @@ fn serve(lab: &Lab, table: &natlet::source::TableBuf) -> Result<Vec<Servers>, Fa
     let mut listeners: BTreeMap<usize, BTreeSet<(u8, SocketAddr)>> = BTreeMap::new();
     for service in table.services {
         for endpoint in service.endpoints.of(table.endpoints).unwrap_or(&[]) {
-            let backend = usize::from(BACKENDS.iter().chain(&BACKENDS6).position(|b| ip(b) == endpoint.address).unwrap() % 2 != 0);
+            let backend = usize::from(
+                BACKENDS.iter().chain(&BACKENDS6).position(|b| ip(b) == endpoint.address).unwrap() % 2 != 0,
+            );
             let at = SocketAddr::new(endpoint.address, endpoint.port);
             listeners.entry(backend).or_default().insert((service.protocol.number(), at));
         }
@@ -240,6 +244,11 @@ fn every_service_answers() -> Test {
     let _servers = serve(&lab, &table)?;
     let borrowed = table.as_table();
     holds("at least 16 services", borrowed.services.len() >= 16)?;
+    // the board's queue for neighbours that it does not know is shorter than a volley of datagrams
+    for backend in BACKENDS.iter().chain(&BACKENDS6) {
+        let to = SocketAddr::new(ip(backend), 9);
+        same("a closed port", &many(&lab.client, Protocol::Tcp, to, 1)?, &vec![ProbeResult::Refused])?;
+    }
     let mut asked = 0;
     for (i, service) in borrowed.services.iter().enumerate() {
         for frontend in service.frontends.of(borrowed.frontends).unwrap_or(&[]) {
@@ -268,7 +277,10 @@ fn every_service_answers() -> Test {
                 same(&format!("{what}: endpoints of one client"), &seen.len(), &1)?;
             } else {
                 // the lighter of 1:3 stays out of 24 draws once in 1,000; fair coins once in 8 million
-                holds(&format!("{what}: {seen:?}, expected {expected:?}"), seen == expected || borrowed.name(service) == "shop/search")?;
+                holds(
+                    &format!("{what}: {seen:?}, expected {expected:?}"),
+                    seen == expected || borrowed.name(service) == "shop/search",
+                )?;
             }
             let kept = if address.is_ipv6() { ip("2001:db8:1::9") } else { ip(CLIENT) };
             holds(
@@ -299,7 +311,10 @@ fn backends_use_services_too() -> Test {
                 return Err(format!("{to} from {}: {result:?}", host.name()).into());
             };
             seen.insert(endpoint);
-            holds(&format!("{to}: {seen_source} is the board"), [ip("192.0.2.1"), ip("2001:db8:1::1")].contains(&seen_source.ip()))?;
+            holds(
+                &format!("{to}: {seen_source} is the board"),
+                [ip("192.0.2.1"), ip("2001:db8:1::1")].contains(&seen_source.ip()),
+            )?;
         }
         same(to, &seen.len(), &2)?;
     }
@@ -309,7 +324,10 @@ fn backends_use_services_too() -> Test {
 fn unknown_is_refused() -> Test {
     let Some(elf) = image("gateway")? else { return Ok(()) };
     let lab = Lab::start(&elf)?;
-    let _servers = Servers::start(&lab.backends[0], &[Listener::tcp(at("198.51.100.10:99")), Listener::udp(at("198.51.100.10:99"))])?;
+    let _servers = Servers::start(
+        &lab.backends[0],
+        &[Listener::tcp(at("198.51.100.10:99")), Listener::udp(at("198.51.100.10:99"))],
+    )?;
     for (protocol, to) in [
         (Protocol::Tcp, "10.96.0.80:81"),
         (Protocol::Udp, "10.96.0.80:80"),
@@ -447,7 +465,9 @@ fn a_table_is_swapped_under_traffic() -> Test {
     // the same program as a program, then a third table: both slots are used again
     update(2, Kind::Program, program.as_bytes())?;
     let mut third = vec![0; 1 << 16];
-    let third_table = read_table(&format!("{new}\n[[service]]\nname = \"new/two\"\nport = 98\ncluster-ip = \"10.96.3.1\"\nendpoints = []\n"))?;
+    let third_table = read_table(&format!(
+        "{new}\n[[service]]\nname = \"new/two\"\nport = 98\ncluster-ip = \"10.96.3.1\"\nendpoints = []\n"
+    ))?;
     update(3, Kind::Table, third_table.as_table().to_wire(&mut third)?)?;
     std::thread::sleep(Duration::from_millis(1500));
     let after = rounds();
@@ -464,7 +484,10 @@ fn a_table_is_swapped_under_traffic() -> Test {
             talk.thread.join().map_err(|_| "a thread panicked")??;
         }
     }
-    println!("update of {} bytes took {took:?} under traffic; {ended} connections lost their endpoint; {state:?}", wire.len());
+    println!(
+        "update of {} bytes took {took:?} under traffic; {ended} connections lost their endpoint; {state:?}",
+        wire.len()
+    );
     same("counter", &state.counter, &3)
 }
 
@@ -500,7 +523,10 @@ fn forged_updates_are_refused() -> Test {
     println!("{state:?}");
     same("counter", &state.counter, &7)?;
     let budget = budget()?;
-    holds(&format!("stack {} of {}", state.stack, budget("stack", "bytes")), u64::from(state.stack) <= budget("stack", "bytes"))
+    holds(
+        &format!("stack {} of {}", state.stack, budget("stack", "bytes")),
+        u64::from(state.stack) <= budget("stack", "bytes"),
+    )
 }
 
 /// A ceiling of budget.toml.
@@ -532,4 +558,48 @@ fn the_image_keeps_its_budget() -> Test {
     println!("image: {flash} bytes of flash, {ram} of RAM");
     holds(&format!("flash: {flash}"), flash <= budget("image", "flash"))?;
     holds(&format!("RAM: {ram}"), ram <= budget("image", "ram"))
+}
+
+/// That it links is the proof that it cannot panic (src/bin/packet_path.rs).
+fn the_packet_path_is_small() -> Test {
+    let Some(elf) = image("packet-path")? else { return Ok(()) };
+    if !has("nm") {
+        return Ok(());
+    }
+    let output = Command::new("nm").args(["-C", "-S"]).arg(&elf).output()?;
+    let mut sum = 0;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        let [_, size, kind, name] = words[..] else { continue };
+        if kind.eq_ignore_ascii_case("t") && (name.contains("natlet_core") || name.contains("translate_packet")) {
+            sum += u64::from_str_radix(size, 16)?;
+        }
+    }
+    let (whole, _) = sizes(&elf)?;
+    println!("core's packet path: {sum} bytes of flash; with driver, router and table {whole}");
+    holds("it is there", sum > 4096)?;
+    holds(&format!("core's packet path: {sum}"), sum <= budget()?("packet-path", "flash"))
+}
+
+fn instructions_per_packet() -> Test {
+    let Some(elf) = image("instructions")? else { return Ok(()) };
+    let output = Command::new("timeout")
+        .args(["-k", "2", "60", "qemu-system-arm", "-machine", "mps2-an386", "-display", "none", "-serial", "none"])
+        .args(["-monitor", "none", "-nic", "none", "-icount", "shift=10,sleep=off"])
+        .args(["-semihosting-config", "enable=on,target=native", "-kernel"])
+        .arg(&elf)
+        .stdin(Stdio::null())
+        .output()?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    holds(
+        &format!("{}: {printed}{}", output.status, String::from_utf8_lossy(&output.stderr)),
+        output.status.success(),
+    )?;
+    println!("instructions per packet: {}", printed.lines().collect::<Vec<_>>().join(", "));
+    let count = |name: &str| printed.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap();
+    let budget = budget()?;
+    for (name, key) in [("established ", "established"), ("established-reply ", "established"), ("first ", "first")] {
+        holds(&format!("{name}{}", count(name)), count(name) <= budget("instructions", key))?;
+    }
+    Ok(())
 }

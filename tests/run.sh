@@ -11,13 +11,20 @@ tools=(
   "conntrack conntrack"
   "ip iproute2"
   "setpriv util-linux"
+  "qemu-system-arm qemu-system-arm"
 )
+# The board's compiler: Debian's, where the default toolchain lacks the target.
+target=thumbv7em-none-eabihf
+if ! [ -d "$(rustc --print target-libdir --target $target 2>/dev/null)" ]; then
+  tools+=("ld.lld lld" "/usr/bin/cargo cargo-web" "/usr/bin/rustc rustc-web")
+fi
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for tool in "${tools[@]}"; do
   read -r name package <<<"$tool"
   command -v "$name" >/dev/null || missing+=("$package")
 done
+[ ${#tools[@]} -le 6 ] || [ -d /usr/lib/rustlib/src/rust/library ] || missing+=("rust-web-src")
 command -v cc >/dev/null || missing+=("gcc" "libc6-dev")
 if [ ${#missing[@]} -gt 0 ]; then
   sudo=()
@@ -33,10 +40,18 @@ fi
 export NATLET_NO_SKIP=1
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
-if cargo fmt --version >/dev/null 2>&1; then step cargo fmt --all --check; else echo "no rustfmt here: formatting is not checked"; fi
+if cargo fmt --version >/dev/null 2>&1; then
+  step cargo fmt --all --check
+  step cargo fmt --manifest-path firmware-example/Cargo.toml --check
+else
+  echo "no rustfmt here: formatting is not checked"
+fi
 if cargo clippy --version >/dev/null 2>&1; then
   step cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 else
   echo "no clippy here: lints are not checked"
 fi
+# The board's images first: a clean build of them takes a minute that is no test's.
+step firmware-example/build.sh build --quiet
+step cargo test --manifest-path firmware-example/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/board --lib --locked --quiet
 step cargo test --workspace --locked --quiet

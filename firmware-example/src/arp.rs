@@ -74,9 +74,8 @@ mod tests {
     use super::*;
 
     /// 52:54:00:12:34:56 at 192.0.2.9 asks who has 192.0.2.1 (RFC 826, "Packet format").
-    const REQUEST: [u8; LENGTH] = [
-        0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 192, 0, 2, 9, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1,
-    ];
+    const REQUEST: [u8; LENGTH] =
+        [0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54, 0, 0x12, 0x34, 0x56, 192, 0, 2, 9, 0, 0, 0, 0, 0, 0, 192, 0, 2, 1];
 
     #[test]
     fn a_request_reads_and_writes_back() {

@@ -80,8 +80,7 @@ pub struct Gateway<'m> {
 impl<'m> Gateway<'m> {
     /// A router with this Ethernet address that knows nobody yet.
     pub const fn new(config: &'m Config<'m>, mac: Mac, neighbours: &'m mut Neighbours) -> Self {
-        let counters =
-            Counters { received: 0, sent: 0, ignored: 0, no_route: 0, unresolved: 0, neighbour_messages: 0 };
+        let counters = Counters { received: 0, sent: 0, ignored: 0, no_route: 0, unresolved: 0, neighbour_messages: 0 };
         Self { config, mac, neighbours, scratch: Buffer::new(), counters }
     }
 
@@ -167,7 +166,9 @@ impl<'m> Gateway<'m> {
     pub fn announce(&mut self, device: &mut impl Device) {
         for interface in self.config.interfaces {
             match interface.address {
-                IpAddr::V4(own) => self.send_arp(arp::Operation::Request, own, Mac::default(), own, Mac::BROADCAST, device),
+                IpAddr::V4(own) => {
+                    self.send_arp(arp::Operation::Request, own, Mac::default(), own, Mac::BROADCAST, device)
+                }
                 IpAddr::V6(own) => self.advertise(own, Ipv6Addr::UNSPECIFIED, None, device),
             }
         }

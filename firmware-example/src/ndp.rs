@@ -110,11 +110,8 @@ pub fn write_advertisement(room: &mut [u8], target: Ipv6Addr, mac: Mac, asker: I
     const ROUTER: u8 = 0x80;
     const SOLICITED: u8 = 0x40;
     const OVERRIDE: u8 = 0x20;
-    let (destination, flags) = if asker.is_unspecified() {
-        (ALL_NODES, ROUTER | OVERRIDE)
-    } else {
-        (asker, ROUTER | SOLICITED | OVERRIDE)
-    };
+    let (destination, flags) =
+        if asker.is_unspecified() { (ALL_NODES, ROUTER | OVERRIDE) } else { (asker, ROUTER | SOLICITED | OVERRIDE) };
     let head = [ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     (write(room, target, destination, &[&head, &target.octets(), &[TARGET_MAC, 1], &mac.0]), destination)
 }
@@ -161,7 +158,10 @@ mod tests {
     #[test]
     fn an_option_of_length_0_ends_the_search() {
         assert_eq!(option(&[9, 0, 1, 1, 0, 0, 0, 0, 0, 0], SOURCE_MAC), None);
-        assert_eq!(option(&[9, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6], SOURCE_MAC), Some(Mac([1, 2, 3, 4, 5, 6])));
+        assert_eq!(
+            option(&[9, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 6], SOURCE_MAC),
+            Some(Mac([1, 2, 3, 4, 5, 6]))
+        );
         assert_eq!(option(&[1, 1, 1, 2, 3], SOURCE_MAC), None);
     }
 

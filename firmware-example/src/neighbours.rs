@@ -4,7 +4,7 @@
 
 use crate::ethernet::{Buffer, Mac};
 use crate::time::Millis;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Sets of entries; a power of two.
 const SETS: usize = 32;
@@ -23,6 +23,7 @@ const TRIES: u8 = 3;
 
 /// What is known about an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)] // an empty cache is all zeros, and takes no flash
 enum State {
     /// The entry is free.
     #[default]
@@ -68,13 +69,15 @@ pub struct Neighbours {
 
 #[derive(Debug)]
 struct Waiting {
-    next_hop: Option<IpAddr>,
+    /// [`NOBODY`]: free.
+    next_hop: IpAddr,
     arrival: u32,
     frame: Buffer,
 }
 
 const FREE: Entry = Entry { address: 0, state: State::Free, due: Millis(0) };
-const EMPTY: Waiting = Waiting { next_hop: None, arrival: 0, frame: Buffer::new() };
+const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const EMPTY: Waiting = Waiting { next_hop: NOBODY, arrival: 0, frame: Buffer::new() };
 
 impl Default for Neighbours {
     fn default() -> Self {
@@ -97,7 +100,11 @@ impl Neighbours {
                 State::Known { mac, .. } if now < entry.due => return Resolution::At(*mac),
                 State::Known { mac, asked_again } if now < entry.due.plus(STALE) => {
                     let mac = *mac;
-                    return if core::mem::replace(asked_again, true) { Resolution::At(mac) } else { Resolution::Refresh(mac) };
+                    return if core::mem::replace(asked_again, true) {
+                        Resolution::At(mac)
+                    } else {
+                        Resolution::Refresh(mac)
+                    };
                 }
                 State::Asked { .. } => return Resolution::Wait,
                 _ => {}
@@ -129,10 +136,10 @@ impl Neighbours {
     pub fn wait(&mut self, next_hop: IpAddr, frame: &Buffer) -> bool {
         self.arrivals = self.arrivals.wrapping_add(1);
         let now = self.arrivals;
-        let age = |w: &Waiting| if w.next_hop.is_none() { u32::MAX } else { now.wrapping_sub(w.arrival) };
+        let age = |w: &Waiting| if w.next_hop == NOBODY { u32::MAX } else { now.wrapping_sub(w.arrival) };
         let Some(slot) = self.queue.iter_mut().max_by_key(|w| age(w)) else { return false };
-        let was_free = slot.next_hop.is_none();
-        slot.next_hop = Some(next_hop);
+        let was_free = slot.next_hop == NOBODY;
+        slot.next_hop = next_hop;
         slot.arrival = now;
         slot.frame.copy_from(frame);
         was_free
@@ -142,9 +149,9 @@ impl Neighbours {
     /// `None`: its place is free again once the next is asked for.
     pub fn ready(&mut self, address: IpAddr) -> Option<&mut Buffer> {
         let now = self.arrivals;
-        let waiting = self.queue.iter_mut().filter(|w| w.next_hop == Some(address));
+        let waiting = self.queue.iter_mut().filter(|w| w.next_hop == address);
         let oldest = waiting.max_by_key(|w| now.wrapping_sub(w.arrival))?;
-        oldest.next_hop = None;
+        oldest.next_hop = NOBODY;
         Some(&mut oldest.frame)
     }
 
@@ -164,8 +171,8 @@ impl Neighbours {
             }
             entry.state = State::Free;
             let gone = address(entry.address);
-            for waiting in queue.iter_mut().filter(|w| w.next_hop == Some(gone)) {
-                waiting.next_hop = None;
+            for waiting in queue.iter_mut().filter(|w| w.next_hop == gone) {
+                waiting.next_hop = NOBODY;
                 *lost = lost.saturating_add(1);
             }
         }

@@ -21,7 +21,12 @@ pub struct Node<'m, 'p> {
 
 impl<'m, 'p> Node<'m, 'p> {
     /// Puts the parts together; `reply` is memory for answers.
-    pub const fn new(gateway: Gateway<'m>, translator: Translator<'m, 'p>, random: Random, reply: &'m mut Buffer) -> Self {
+    pub const fn new(
+        gateway: Gateway<'m>,
+        translator: Translator<'m, 'p>,
+        random: Random,
+        reply: &'m mut Buffer,
+    ) -> Self {
         Self { gateway, translator, random, reply }
     }
 

@@ -6,9 +6,11 @@ use crate::board::stack;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use cortex_m_rt::{ExceptionFrame, entry, exception};
 use cortex_m_semihosting::debug;
-use defmt_semihosting as _; // the logger
 use defmt::{Display2Format, error, info, warn};
-use natlet_core::translate::{self, AffinityV4, AffinityV6, Bucket, FlowV4, FlowV6, FragmentsV4, FragmentsV6, Translator};
+use defmt_semihosting as _; // the logger
+use natlet_core::translate::{
+    self, AffinityV4, AffinityV6, Bucket, FlowV4, FlowV6, FragmentsV4, FragmentsV6, Translator,
+};
 use natlet_core::{Cidr, Program};
 use natlet_firmware_example::config::{Config, Interface, Route};
 use natlet_firmware_example::ethernet::Buffer;

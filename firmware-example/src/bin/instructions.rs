@@ -1,6 +1,11 @@
 //! Counts instructions per packet on the emulated board: `-icount shift=10` makes each one 1,024 ns of virtual time, so that
 //! SysTick at 25 MHz counts 25.6 of them. Prints lines `NAME COUNT`; `tests/board.rs` reads them.
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "a measurement: it may panic")]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a measurement: it may panic"
+)]
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(not(target_os = "none"))]
@@ -146,7 +151,26 @@ mod image {
         let ([high, low], [p0, p1]) = (i.to_be_bytes(), (20_000 + i).to_be_bytes());
         let mut packet = [0; LEN];
         packet[..20].copy_from_slice(&[
-            0x45, 0, 0, 52, 0, 0, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, (i % 10) as u8 + 10, 10, 96, high, low,
+            0x45,
+            0,
+            0,
+            52,
+            0,
+            0,
+            0x40,
+            0,
+            64,
+            6,
+            0,
+            0,
+            192,
+            0,
+            2,
+            (i % 10) as u8 + 10,
+            10,
+            96,
+            high,
+            low,
         ]);
         packet[20..24].copy_from_slice(&[p0, p1, 0, 80]);
         (packet[32], packet[33]) = (0x80, flags);

@@ -18,7 +18,9 @@ mod image {
     use crate::board::lan9118::Lan9118;
     use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     use cortex_m_rt::entry;
-    use natlet_core::translate::{self, AffinityV4, AffinityV6, Bucket, FlowV4, FlowV6, FragmentsV4, FragmentsV6, Translator};
+    use natlet_core::translate::{
+        self, AffinityV4, AffinityV6, Bucket, FlowV4, FlowV6, FragmentsV4, FragmentsV6, Translator,
+    };
     use natlet_core::{Cidr, Program};
     use natlet_firmware_example::config::{Config, Interface, Route};
     use natlet_firmware_example::ethernet::Buffer;

@@ -97,9 +97,7 @@ impl<'m> Updates<'m> {
                 Outcome::answer(Reply::Done { counter, content_id: running.content_id().0 })
             }
             Request::Commit { counter } => match self.commit(peer, counter, spare) {
-                Ok((len, id)) => {
-                    Outcome { reply: Reply::Done { counter, content_id: id.0 }, install: Some(len) }
-                }
+                Ok((len, id)) => Outcome { reply: Reply::Done { counter, content_id: id.0 }, install: Some(len) },
                 Err(refusal) => Outcome::refuse(refusal),
             },
         }
@@ -131,7 +129,8 @@ impl<'m> Updates<'m> {
             received: 0,
         };
         // the same question again, because its answer was lost: go on where it was
-        let known = self.transfer.filter(|t| t.peer == peer && t.counter == transfer.counter && t.digest == transfer.digest);
+        let known =
+            self.transfer.filter(|t| t.peer == peer && t.counter == transfer.counter && t.digest == transfer.digest);
         let transfer = self.transfer.insert(known.unwrap_or(transfer));
         Ok(u32::try_from(transfer.received).unwrap_or(u32::MAX))
     }

@@ -188,7 +188,11 @@ fn lost_and_repeated_datagrams_do_no_harm() {
     let bytes = wire(2);
     let mut bench = Bench::new();
     let m = manifest(&bytes, 6, Kind::Table);
-    let data = |offset: usize, len: usize| Request::Data { counter: 6, offset: offset as u32, bytes: &bytes[offset..offset + len] };
+    let data = |offset: usize, len: usize| Request::Data {
+        counter: 6,
+        offset: offset as u32,
+        bytes: &bytes[offset..offset + len],
+    };
     assert_eq!(bench.ask(&data(0, 10)).0, Reply::Refused(Refusal::NotBegun));
     assert_eq!(bench.begin(m, |_| ()), Reply::Next { offset: 0 });
     assert_eq!(bench.ask(&data(0, 10)).0, Reply::Next { offset: 10 });
