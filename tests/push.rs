@@ -8,8 +8,8 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 /// Times that a datagram is sent before the board counts as silent.
-const TRIES: u32 = 5;
-const PATIENCE: Duration = Duration::from_secs(1);
+const TRIES: u32 = 15;
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// What came of an update.
 #[derive(Debug)]
