@@ -11,20 +11,21 @@ tools=(
   "conntrack conntrack"
   "ip iproute2"
   "setpriv util-linux"
+  "dot graphviz"
   "qemu-system-arm qemu-system-arm"
 )
-# The board's compiler: Debian's, where the default toolchain lacks the target.
-target=thumbv7em-none-eabihf
-if ! [ -d "$(rustc --print target-libdir --target $target 2>/dev/null)" ]; then
-  tools+=("ld.lld lld" "/usr/bin/cargo cargo-web" "/usr/bin/rustc rustc-web")
-fi
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for tool in "${tools[@]}"; do
   read -r name package <<<"$tool"
   command -v "$name" >/dev/null || missing+=("$package")
 done
-[ ${#tools[@]} -le 6 ] || [ -d /usr/lib/rustlib/src/rust/library ] || missing+=("rust-web-src")
+# The board's compiler is Debian's where the default toolchain lacks the target (firmware-example/build.sh).
+if ! [ -d "$(rustc --print target-libdir --target thumbv7em-none-eabihf 2>/dev/null)" ]; then
+  command -v ld.lld >/dev/null || missing+=("lld")
+  [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] ||
+    missing+=("rustc-web" "cargo-web" "rust-web-src")
+fi
 command -v cc >/dev/null || missing+=("gcc" "libc6-dev")
 if [ ${#missing[@]} -gt 0 ]; then
   sudo=()

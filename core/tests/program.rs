@@ -202,3 +202,18 @@ fn draws_follow_the_weights() {
     assert_eq!(drawn, [ip("10.0.1.1"), ip("10.0.1.2"), ip("10.0.1.2")]);
     assert_eq!(list.slot(3), None);
 }
+
+#[test]
+fn endpoints_that_nothing_leads_to_leave_no_trace() {
+    let unused = |address: &str| Endpoint { ready: false, ..Endpoint::new(ip(address), 1) };
+    let plain = build(&NodeSpec::default(), &seed());
+    let mut with_unused = seed();
+    with_unused[0].endpoints.push(unused("192.0.2.1"));
+    with_unused[1].endpoints.push(unused("10.0.0.1"));
+    assert_eq!(build(&NodeSpec::default(), &with_unused), plain);
+
+    let empty = || ServiceSpec::new("a/empty").frontend(FrontendKind::ClusterIp, "10.96.0.1", 80);
+    let mut only_unused = empty();
+    only_unused.endpoints.push(unused("192.0.2.1"));
+    assert_eq!(build(&NodeSpec::default(), &[only_unused]), build(&NodeSpec::default(), &[empty()]));
+}

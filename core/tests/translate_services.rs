@@ -125,6 +125,23 @@ fn affinity_without_memory_or_with_too_little() {
 }
 
 #[test]
+fn source_hash_choice_is_the_decisions() {
+    let s = ServiceSpec { choice: natlet_core::Choice::SourceHash, ..service(9) };
+    let mut rig = Rig::new(&node(), &[s]);
+    let mut all = BTreeSet::new();
+    for i in 1..60 {
+        let client = format!("10.244.4.{i}");
+        let p = *rig.t.program();
+        let expected = p.decide(&p.packet(ip(&client), ip("10.96.0.10"), Protocol::Udp, 80)).hashed().unwrap().address;
+        for port in 1..4 {
+            assert_eq!(connect(&mut rig, &client, "10.96.0.10:80", port), expected);
+        }
+        all.insert(expected);
+    }
+    assert!(all.len() > 5);
+}
+
+#[test]
 fn weights() {
     let mut s = service(0);
     for (i, weight) in [1_u16, 3, 0].into_iter().enumerate() {

@@ -6,12 +6,13 @@
 use crate::lower::lower;
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Outcome};
+use crate::nft::model::Ruleset;
 use crate::nft::read::{Loaded, LoadedTable, read_matching};
 use natlet_core::Program;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The set whose element's comment says what is loaded.
-const ABOUT: &str = "program";
+pub(crate) const ABOUT: &str = "program";
 
 /// What the kernel keeps with a loaded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct About {
     pub version: String,
     /// The program's content id, 32 hexadecimal digits.
     pub content_id: String,
-    /// When it was loaded.
+    /// When it was loaded; the Unix epoch if that is not known (the text of `natlet export --format nft`).
     pub since: SystemTime,
 }
 
@@ -34,7 +35,12 @@ impl About {
         }
     }
 
-    fn to_text(&self) -> String {
+    /// Of a program that something else than natlet will load, nobody knows when.
+    pub(crate) fn undated(program: &Program<'_>) -> Self {
+        Self { since: UNIX_EPOCH, ..Self::now(program) }
+    }
+
+    pub(crate) fn to_text(&self) -> String {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         format!("natlet {} id {} since {since}", self.version, self.content_id)
     }
@@ -46,7 +52,8 @@ impl About {
         Some(Self { version: (*version).into(), content_id: (*content_id).into(), since })
     }
 
-    fn of(loaded: &Loaded) -> Option<Self> {
+    /// What loaded tables say.
+    pub(crate) fn of(loaded: &Loaded) -> Option<Self> {
         let table = loaded.tables.first()?;
         let set = table.sets.iter().find(|s| s.set.name == ABOUT)?;
         set.set.elements.iter().find_map(|e| Self::from_text(e.comment))
@@ -94,15 +101,33 @@ const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
 
 /// Puts a program in force. What is loaded already stays; only the difference is sent.
 pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    let new = About::now(program);
-    let about = about(netlink)?.filter(|old| old.content_id == new.content_id && old.version == new.version);
-    let outcome = apply::apply(netlink, &lower(program, &about.unwrap_or(new).to_text()))?;
+    let wanted = wanted(program, about(netlink)?);
+    let outcome = apply::apply(netlink, &wanted)?;
     if program.context().localhost_node_ports() {
         // after the guard is in force
         route_loopback()
             .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
     }
     Ok(outcome)
+}
+
+/// What loading a program gives the kernel, where its tables say this about themselves now.
+fn wanted(program: &Program<'_>, about: Option<About>) -> Ruleset {
+    let new = About::now(program);
+    let same = about.filter(|old| old.content_id == new.content_id && old.version == new.version);
+    lower(program, &same.unwrap_or(new).to_text())
+}
+
+/// What is in the kernel, and what [`load`] would put there: the two sides of a difference.
+pub fn compare(netlink: &mut Netlink, program: &Program<'_>) -> Result<(Loaded, Ruleset), LoadError> {
+    let loaded = read_matching(netlink, |_| true)?;
+    let wanted = wanted(program, About::of(&loaded));
+    Ok((loaded, wanted))
+}
+
+/// Whether [`load`] would let the kernel route loopback addresses for a program.
+pub fn lacks_route_localnet(program: &Program<'_>) -> bool {
+    program.context().localhost_node_ports() && !std::fs::read(ROUTE_LOCALNET).is_ok_and(|v| v.starts_with(b"1"))
 }
 
 fn route_loopback() -> std::io::Result<()> {

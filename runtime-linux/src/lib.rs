@@ -6,6 +6,7 @@
 //! ```
 
 pub mod cli;
+pub mod difference;
 pub mod export;
 pub mod image;
 pub mod kernel;

@@ -68,7 +68,7 @@ pub fn compile(table: &ServiceTable<'_>, scratch: &mut [u32], out: &mut [u8]) ->
     sort_services(table, services)?;
 
     // Records come first, behind the largest front there can be: the width of the slots depends on their length.
-    let short = Shortness::of(table);
+    let short = Shortness::of(table, scratch);
     let start = front_room(table);
     let (front, back) = out.split_at_mut_checked(start).ok_or(CompileError::OutputTooSmall)?;
     let mut records = Writer::new(back);
@@ -166,14 +166,11 @@ struct Shortness {
 }
 
 impl Shortness {
-    fn of(table: &ServiceTable<'_>) -> Self {
+    fn of(table: &ServiceTable<'_>, scratch: &mut [u32]) -> Self {
         let frontends = || table.frontends.iter().filter(|f| f.kind != FrontendKind::NodePort).map(|f| f.address);
         // a.0.0.0 in three bytes is what a NodePort has
         let zero = frontends().any(|a| matches!(a, IpAddr::V4(a) if a.to_bits().trailing_zeros() >= 24));
-        Self {
-            frontends: common_octet(frontends()).filter(|_| !zero),
-            endpoints: common_octet(table.endpoints.iter().map(|e| e.address)),
-        }
+        Self { frontends: common_octet(frontends()).filter(|_| !zero), endpoints: stored_octet(table, scratch) }
     }
 
     fn endpoint_form(&self) -> AddressForm {
@@ -190,6 +187,31 @@ impl Shortness {
             header.base_endpoints = base;
         }
     }
+}
+
+/// The first octet of all IPv4 endpoints that records store, if they share one and there are any. Endpoints that nothing
+/// leads to have no say: what decides alike is the same program.
+fn stored_octet(table: &ServiceTable<'_>, scratch: &mut [u32]) -> Option<u8> {
+    let shared = common_octet(table.endpoints.iter().map(|e| e.address));
+    let mut common = None;
+    for service in table.services {
+        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
+        let endpoints = service.endpoints.of(table.endpoints).unwrap_or(&[]);
+        let Some(wanted) = wanted(frontends, false) else { continue };
+        // scratch that is too short is reported when the record is written
+        let order = lists::lists(service, endpoints, false, wanted, scratch)?.order;
+        let stored = order.iter().filter_map(|&i| endpoints.get(crate::bytes::index(i)).map(|e| e.address));
+        let first = stored.clone().next();
+        let octet = common_octet(stored);
+        if first.is_some() && (octet.is_none() || common.is_some_and(|c| Some(c) != octet)) {
+            return None;
+        }
+        common = common.or(octet);
+        if common.is_some() && shared.is_some() {
+            return shared; // all endpoints share it, and one is stored
+        }
+    }
+    common
 }
 
 /// The first octet of all IPv4 addresses, if they share one and there are any.

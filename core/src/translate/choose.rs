@@ -2,11 +2,10 @@
 
 use crate::decide::Decision;
 use crate::program::RecordEndpoint;
-use crate::table::Choice;
 use core::net::SocketAddr;
 
-/// The endpoint of a decision that translates: the remembered one if it is still in the list that applies, else one that
-/// the service's way of choosing gives. `None` for a decision without endpoints.
+/// The endpoint of a decision that translates: the remembered one if it is still in the list that applies, else the one
+/// that the source's hash names, or a random draw, as the service chooses. `None` for a decision without endpoints.
 pub(crate) fn choose(
     decision: &Decision<'_>,
     remembered: Option<SocketAddr>,
@@ -18,8 +17,5 @@ pub(crate) fn choose(
     {
         return Some(endpoint);
     }
-    match decision.frontend?.record.choice() {
-        // one place for the hash of the source; until it is there, both draw
-        Choice::Random | Choice::SourceHash => list.draw(random()),
-    }
+    decision.hashed().or_else(|| list.draw(random()))
 }

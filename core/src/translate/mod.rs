@@ -21,6 +21,7 @@
 mod affinity;
 mod cache;
 mod choose;
+mod connect;
 mod drop_reason;
 mod flow;
 mod fragment;
@@ -149,6 +150,39 @@ pub struct Replaced {
 }
 
 /// Translates packets. See the [module documentation](self).
+///
+/// ```
+/// use natlet_core::translate::{
+///     Action, Bucket, Config, FlowV4, Hook, Instant, MAX_REPLY, Memory, Translator, buckets_for,
+/// };
+/// # use natlet_core::{Endpoint, Frontend, FrontendKind, Program, Service, ServiceTable, Span, compile};
+/// # let one = Span { start: 0, len: 1 };
+/// # let table = ServiceTable {
+/// #     services: &[Service { name: Span { start: 0, len: 3 }, frontends: one, endpoints: one, ..Service::default() }],
+/// #     frontends: &[Frontend { kind: FrontendKind::ClusterIp, address: "10.96.0.10".parse()?, port: 80 }],
+/// #     endpoints: &[Endpoint::new("10.244.2.9".parse()?, 8080)],
+/// #     text: "a/b",
+/// #     ..ServiceTable::default()
+/// # };
+/// # let (mut scratch, mut bytes) = ([0; 4_000], [0; 4_000]);
+/// # let len = compile(&table, &mut scratch, &mut bytes).map_err(|e| e.to_string())?;
+/// # let program = Program::new_checked(&bytes[..len]).map_err(|e| e.to_string())?;
+/// // memory for 64 flows: 64 * 36 + 48 * 16 bytes
+/// let (mut flows, mut buckets) = ([FlowV4::EMPTY; 64], [Bucket::EMPTY; buckets_for(64)]);
+/// let memory = Memory { flows_v4: &mut flows, buckets_v4: &mut buckets, ..Memory::default() };
+/// let mut translator = Translator::new(program, memory, &Config::new([0x5eed, 0x5eed])); // a random key
+///
+/// // a SYN from 10.244.3.3:40000 to the ClusterIP 10.96.0.10:80
+/// let mut packet = *b"\x45\0\0\x28\0\0\x40\0\x40\x06\x22\x70\x0a\xf4\x03\x03\x0a\x60\0\x0a\
+///     \x9c\x40\0\x50\0\0\0\x01\0\0\0\0\x50\x02\xff\xff\x64\xb9\0\0";
+/// let mut reply = [0; MAX_REPLY];
+/// let mut random = || 4; // a random generator
+/// let now = Instant::from_millis(1_000);
+/// let action = translator.process(now, Hook::Arriving, &mut random, &mut packet, &mut reply);
+/// assert_eq!(action, Action::Forward);
+/// assert_eq!((&packet[16..20], &packet[22..24]), (&[10, 244, 2, 9][..], &8080_u16.to_be_bytes()[..]));
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Translator<'m, 'p> {
     shared: Shared<'p>,
@@ -197,16 +231,10 @@ impl<'m, 'p> Translator<'m, 'p> {
         packet: &mut [u8],
         reply: &mut [u8],
     ) -> Action {
-        let mut at = Arrival { now, hook, random };
+        let at = Arrival { now, hook, random };
         match packet.first().map(|b| b >> 4) {
-            Some(4) => {
-                let outcome = self.v4.run(&mut self.shared, &mut at, packet);
-                finish(&mut self.shared, &self.v4, now, outcome, packet, reply)
-            }
-            Some(6) => {
-                let outcome = self.v6.run(&mut self.shared, &mut at, packet);
-                finish(&mut self.shared, &self.v6, now, outcome, packet, reply)
-            }
+            Some(4) => handle(&mut self.shared, &mut self.v4, at, packet, reply),
+            Some(6) => handle(&mut self.shared, &mut self.v6, at, packet, reply),
             _ => {
                 self.shared.counters.count_drop(DropReason::Malformed);
                 Action::Drop(DropReason::Malformed)
@@ -282,8 +310,27 @@ impl<'m, 'p> Translator<'m, 'p> {
     }
 }
 
-/// Counts what became of a packet, and builds its answer.
-#[inline]
+/// Handles a packet of one family, and counts it.
+#[inline(never)] // each family its own frame of registers
+fn handle<A: Family>(
+    shared: &mut Shared<'_>,
+    lane: &mut Lane<'_, A>,
+    mut at: Arrival<'_>,
+    packet: &mut [u8],
+    reply: &mut [u8],
+) -> Action {
+    match lane.run(shared, &mut at, packet) {
+        Outcome::Forward => {
+            drop_reason::count_one(&mut shared.counters.forwarded);
+            Action::Forward
+        }
+        other => finish(shared, lane, at.now, other, packet, reply),
+    }
+}
+
+/// Counts what became of a packet that is not forwarded, and builds its answer.
+#[cold]
+#[inline(never)]
 fn finish<A: Family>(
     shared: &mut Shared<'_>,
     lane: &Lane<'_, A>,
@@ -293,10 +340,7 @@ fn finish<A: Family>(
     reply: &mut [u8],
 ) -> Action {
     let reason = match outcome {
-        Outcome::Forward => {
-            drop_reason::count_one(&mut shared.counters.forwarded);
-            return Action::Forward;
-        }
+        Outcome::Forward => return Action::Forward,
         Outcome::Pass => {
             drop_reason::count_one(&mut shared.counters.passed);
             return Action::Pass;
@@ -304,8 +348,8 @@ fn finish<A: Family>(
         Outcome::Drop(reason) => reason,
         Outcome::Answer(answer) => {
             let own = || shared.program.context().addresses().find_map(A::from_ip);
-            match reply::build(packet, answer, lane.source.or_else(own), reply) {
-                Ok(_) if !shared.limiter.take(now) => DropReason::ReplyLimited,
+            let (from, limiter) = (lane.source.or_else(own), &mut shared.limiter);
+            match reply::build(packet, answer, from, reply, || limiter.take(now)) {
                 Ok(len) => {
                     drop_reason::count_one(&mut shared.counters.answered);
                     return Action::Reply(len);

@@ -81,16 +81,21 @@ pub(crate) fn is_host(address: IpAddr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && !is_broadcast
 }
 
-/// Builds the answer to a packet, as it came, in `out`; returns its length. `from` is the node's own address.
+/// Builds the answer to a packet, as it came, in `out`; returns its length. `from` is the node's own address; `may` is
+/// asked once there is something to answer, before work is put into it.
 pub(crate) fn build<A: Family>(
     packet: &mut [u8],
     answer: Answer,
     from: Option<A>,
     out: &mut [u8],
+    may: impl FnOnce() -> bool,
 ) -> Result<usize, DropReason> {
     let question = Question::<A>::read(packet).ok_or(DropReason::Malformed)?;
     if !question.is_answerable() {
         return Err(DropReason::Unanswerable);
+    }
+    if !may() {
+        return Err(DropReason::ReplyLimited);
     }
     let built = match answer.icmp::<A>() {
         None => reset(&question, out),

@@ -103,8 +103,15 @@ impl<'m, A: Address> Table<'m, A> {
     /// The flow that packets with this tuple belong to, and their direction.
     #[inline]
     pub fn find(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
-        self.find_in(self.first(hash), hash, tuple, protocol)
-            .or_else(|| self.find_in(self.second(hash), hash, tuple, protocol))
+        match self.find_in(self.first(hash), hash, tuple, protocol) {
+            None => self.find_in_second(hash, tuple, protocol),
+            found => found,
+        }
+    }
+
+    #[inline(never)]
+    fn find_in_second(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
+        self.find_in(self.second(hash), hash, tuple, protocol)
     }
 
     #[inline]

@@ -29,7 +29,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Say what happens to a packet, and why; needs no root and no kernel
     #[command(
-        after_help = "Example:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop"
+        after_help = "Examples:\n  natlet trace --from 203.0.113.9 --to 10.82.0.97:443 runtime-linux/examples/workshop\n  natlet trace --flows runtime-linux/examples/flows.toml runtime-linux/examples/services.toml\n\nFlows:\n  [[flow]]\n  name = \"clients reach the shop\"\n  from = \"203.0.113.9\"\n  to = \"198.51.100.1:443\"\n  expect = { verdict = \"dnat\", endpoints = [\"10.0.0.1:443\"], masquerade = true }\n\nexpect takes verdict (dnat, reject, drop, accept), service, frontend, endpoints (all of them, in any order) and\nmasquerade (true, false, or the endpoints that are). Exit status 1 if a flow differs."
     )]
     Trace(TraceArgs),
     /// Put a service table in force in the kernel, atomically; needs CAP_NET_ADMIN
@@ -39,8 +39,15 @@ pub enum Command {
     Unload,
     /// Say what is in force in the kernel, since when, with which content id
     Status(StatusArgs),
+    /// Say by service what `load` would change in the kernel, and change nothing; needs CAP_NET_ADMIN
+    #[command(
+        after_help = "Examples:\n  natlet diff services.toml\n  natlet diff -o json services.yaml || natlet load services.yaml\n\nExit status: 0 no difference, 1 some, 2 error. The kernel is read back: what others changed in it is told too."
+    )]
+    Diff(DiffArgs),
     /// Write a service table in a form that other tools read
-    #[command(after_help = "Example:\n  natlet export --format iptables-save services.yaml | iptables-restore --test")]
+    #[command(
+        after_help = "Examples:\n  natlet export --format iptables-save services.yaml | iptables-restore --test\n  natlet export --format nft services.toml | nft -f -\n  natlet export --format dot services.toml | dot -Tsvg -o services.svg\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet export --format toml - > services.toml"
+    )]
     Export(ExportArgs),
 }
 
@@ -147,11 +154,14 @@ pub struct ShowArgs {
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// Source of the packet, IP or IP:PORT
-    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source)]
-    pub from: IpAddr,
+    #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source, required_unless_present = "flows")]
+    pub from: Option<IpAddr>,
     /// Destination of the packet
-    #[arg(long, value_name = "IP:PORT")]
-    pub to: SocketAddr,
+    #[arg(long, value_name = "IP:PORT", required_unless_present = "flows")]
+    pub to: Option<SocketAddr>,
+    /// Hold the table against the flows of a file: [[flow]] with from, to, proto and expect
+    #[arg(long, value_name = "FLOWS", conflicts_with_all = ["from", "to", "proto"])]
+    pub flows: Option<PathBuf>,
     /// Transport protocol
     #[arg(long, default_value = "tcp", value_parser = parse_protocol)]
     pub proto: Protocol,
@@ -166,6 +176,15 @@ pub struct TraceArgs {
 pub struct LoadArgs {
     #[command(flatten)]
     pub input: Input,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +211,14 @@ pub struct ExportArgs {
 pub enum Format {
     /// kube-proxy's KUBE-* chains, for iptables-restore
     IptablesSave,
+    /// What `natlet load` would load, for `nft -f`
+    Nft,
+    /// Kubernetes Services, EndpointSlices and the Node; read back, it is the same program
+    Manifest,
+    /// natlet's services.toml; read back, it is the same program
+    Toml,
+    /// A picture of frontends, services and endpoints, for Graphviz
+    Dot,
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {

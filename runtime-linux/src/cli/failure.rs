@@ -10,6 +10,8 @@ pub enum Failure {
     Input(String),
     /// The operation failed: exit status 1.
     Operation(String),
+    /// Nothing failed; what was compared differs: exit status 1, and nothing more to say.
+    Differs,
     /// Standard output was closed by its reader: nothing to say, as for other tools in a pipe.
     Closed,
 }
@@ -30,6 +32,7 @@ impl Failure {
         let (text, status) = match self {
             Self::Input(text) => (text, 2),
             Self::Operation(text) => (text, 1),
+            Self::Differs => return ExitCode::from(1),
             Self::Closed => return ExitCode::SUCCESS,
         };
         // nothing can be done where standard error is closed too

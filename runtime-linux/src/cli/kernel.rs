@@ -1,11 +1,10 @@
 //! `natlet load`, `unload` and `status`.
 
 use super::args::{LoadArgs, Output, StatusArgs};
-use super::failure::{Failure, print, remark};
+use super::failure::{Failure, print};
 use super::input;
 use crate::kernel::{self, Status};
 use crate::netlink::Netlink;
-use natlet_core::Program;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,21 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
-    warn(&program);
     let failed = |e| Failure::operation("loading into the kernel", e);
     let mut netlink = Netlink::open().map_err(failed)?;
     let outcome = kernel::load(&mut netlink, &program).map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
-}
-
-/// Says what the table asks for and the kernel's rules do not do.
-pub fn warn(program: &Program<'_>) {
-    for (record, name) in program.services() {
-        if record.affinity_timeout().is_some() {
-            let name = name.map_or("a service", |n| n.name);
-            remark(&format!("warning: {name}: session affinity is not yet enforced in the kernel"));
-        }
-    }
 }
 
 pub fn unload() -> Result<(), Failure> {
@@ -58,6 +46,10 @@ fn text(status: Option<&Status>) -> String {
     let Some(status) = status else { return "nothing is loaded\n".into() };
     let mut out = String::new();
     match &status.about {
+        Some(about) if about.since == UNIX_EPOCH => {
+            let _ = writeln!(out, "loaded      nobody knows when, from natlet {}'s nft text", about.version);
+            let _ = writeln!(out, "content id  {}", about.content_id);
+        }
         Some(about) => {
             let age = SystemTime::now().duration_since(about.since).unwrap_or_default().as_secs();
             let age = humantime::format_duration(Duration::from_secs(age));
@@ -84,12 +76,13 @@ fn utc(time: SystemTime) -> String {
 fn document(status: Option<&Status>) -> Value {
     let Some(status) = status else { return json!({ "loaded": false }) };
     let about = status.about.as_ref();
+    let since = about.map(|a| a.since).filter(|since| *since != UNIX_EPOCH);
     json!({
         "loaded": true,
         "content_id": about.map(|a| &a.content_id),
         "version": about.map(|a| &a.version),
-        "since": about.map(|a| utc(a.since)),
-        "since_unix": about.map(|a| unix(a.since)),
+        "since": since.map(utc),
+        "since_unix": since.map(unix),
         "tables": status.tables.iter().map(|t| json!({
             "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
         })).collect::<Vec<_>>(),

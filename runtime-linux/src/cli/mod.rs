@@ -2,8 +2,10 @@
 
 mod args;
 mod compile;
+mod diff;
 mod export;
 mod failure;
+mod flows;
 mod input;
 mod kernel;
 mod show;
@@ -22,6 +24,7 @@ pub fn main() -> ExitCode {
         Command::Load(args) => kernel::load(&args),
         Command::Unload => kernel::unload(),
         Command::Status(args) => kernel::status(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Trace(args) => trace::run(&args),

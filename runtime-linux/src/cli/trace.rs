@@ -2,35 +2,44 @@
 
 use super::args::{Output, TraceArgs};
 use super::failure::{Failure, print};
-use super::input;
-use natlet_core::{Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Reason, Verdict};
+use super::{flows, input};
+use natlet_core::{
+    Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Protocol, Reason, Verdict,
+};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 /// The answer for programs; DESIGN's contract.
 #[derive(Debug, Serialize)]
-struct Answer {
-    verdict: &'static str,
-    service: Option<String>,
-    frontend: Option<&'static str>,
-    endpoints: Vec<AnswerEndpoint>,
-    reason: String,
+pub(super) struct Answer {
+    pub verdict: &'static str,
+    pub service: Option<String>,
+    pub frontend: Option<&'static str>,
+    pub endpoints: Vec<AnswerEndpoint>,
+    pub reason: String,
 }
 
 #[derive(Debug, Serialize)]
-struct AnswerEndpoint {
-    endpoint: String,
-    probability: f64,
-    masquerade: bool,
+pub(super) struct AnswerEndpoint {
+    pub endpoint: String,
+    pub probability: f64,
+    pub masquerade: bool,
 }
 
 pub fn run(args: &TraceArgs) -> Result<(), Failure> {
-    if args.from.is_ipv6() != args.to.is_ipv6() {
+    if let Some(path) = &args.flows {
+        return flows::run(path, args);
+    }
+    let (Some(from), Some(to)) = (args.from, args.to) else {
+        return Err(Failure::input("give --from and --to, or --flows"));
+    };
+    if from.is_ipv6() != to.is_ipv6() {
         return Err(Failure::input("--from and --to are of different families; a packet has one"));
     }
     let image = input::read(&args.input)?;
     let program = image.program();
-    let (packet, assumed) = packet(&program, args);
+    let (packet, assumed) = packet(&program, from, to, args.proto);
     let decision = program.decide(&packet);
     let answer = answer(&program, &packet, &decision, assumed);
     match args.output {
@@ -48,9 +57,9 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
 }
 
 /// The packet, and whether its destination was taken for an address of the node for want of knowledge.
-fn packet(program: &Program<'_>, args: &TraceArgs) -> (Packet, bool) {
-    let packet = program.packet(args.from, args.to.ip(), args.proto, args.to.port());
-    let known = program.context().addresses().any(|a| a.is_ipv6() == args.to.is_ipv6());
+pub(super) fn packet(program: &Program<'_>, from: IpAddr, to: SocketAddr, protocol: Protocol) -> (Packet, bool) {
+    let packet = program.packet(from, to.ip(), protocol, to.port());
+    let known = program.context().addresses().any(|a| a.is_ipv6() == to.is_ipv6());
     let taken = program.find(packet.destination, packet.protocol, packet.port).is_some()
         || program.is_cluster_ip(packet.destination);
     let assumed = !known
@@ -66,7 +75,7 @@ fn service_name(program: &Program<'_>, frontend: &ProgramFrontend<'_>) -> String
         .map_or_else(|| format!("service-{}", frontend.record.offset()), |name| name.name.into())
 }
 
-fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, assumed: bool) -> Answer {
+pub(super) fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, assumed: bool) -> Answer {
     let mut endpoints: Vec<AnswerEndpoint> = Vec::new();
     if let Some(list) = decision.endpoints {
         let slots = f64::from(list.slots());
@@ -75,7 +84,10 @@ fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, assum
             probability: f64::from(e.weight) / slots,
             masquerade: decision.masquerades(e),
         };
-        endpoints = list.iter().map(|e| share(&e)).collect();
+        endpoints = match decision.hashed() {
+            Some(one) => vec![AnswerEndpoint { probability: 1.0, ..share(&one) }],
+            None => list.iter().map(|e| share(&e)).collect(),
+        };
         endpoints.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
     }
     Answer {
@@ -97,6 +109,9 @@ fn reason(packet: &Packet, decision: &Decision<'_>, assumed: bool) -> String {
         let _ = write!(text, "; {}", why_list(decision, list));
     }
     if decision.verdict == Verdict::Dnat {
+        if let Some(choice) = choice(decision) {
+            let _ = write!(text, "; {choice}");
+        }
         let _ = write!(text, "; {}", decision.masquerade);
     }
     if assumed {
@@ -126,10 +141,25 @@ fn why_list(decision: &Decision<'_>, list: ListKind) -> &'static str {
     }
 }
 
+/// How the endpoint is chosen, where it is not simply drawn.
+fn choice(decision: &Decision<'_>) -> Option<String> {
+    let hashed = decision.hashed().is_some();
+    match (decision.affinity_timeout(), hashed) {
+        (None, false) => None,
+        (None, true) => Some("chosen by a hash of the source".into()),
+        (Some(seconds), _) => {
+            let new = if hashed { "are given one by a hash of the source" } else { "draw" };
+            Some(format!(
+                "session affinity: new clients {new}; a client seen in the last {seconds} s keeps its endpoint"
+            ))
+        }
+    }
+}
+
 /// Step by step, for people.
 fn explain(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, answer: &Answer, assumed: bool) -> String {
     let mut out = String::new();
-    let destination = std::net::SocketAddr::new(packet.destination, packet.port);
+    let destination = SocketAddr::new(packet.destination, packet.port);
     let _ = writeln!(out, "{} {} -> {destination}", packet.protocol, packet.source);
     let class = match decision.class {
         Class::Pod => "a pod: the source is in a cluster CIDR",
@@ -155,6 +185,9 @@ fn explain(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, answ
     }
     if let Some(list) = decision.list {
         let _ = writeln!(out, "  list      {}", why_list(decision, list));
+    }
+    if let Some(choice) = choice(decision) {
+        let _ = writeln!(out, "  choice    {choice}");
     }
     let verdict = match decision.verdict {
         Verdict::Dnat => "dnat".to_owned(),

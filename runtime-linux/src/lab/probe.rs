@@ -158,7 +158,7 @@ fn start(probe: &Probe) -> Result<Result<Live, Errno>, LabError> {
     };
     let fd: OwnedFd = socket::open(protocol, destination).map_err(local)?;
     if let Some(source) = source {
-        socket::bind_to(&fd, source).map_err(local)?;
+        socket::bind_source(&fd, source).map_err(local)?;
     }
     match socket::connect_to(&fd, destination) {
         Ok(()) => {}

@@ -4,7 +4,7 @@ use super::{LabError, Namespace, socket};
 use natlet_core::table::Protocol;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{Backlog, listen, setsockopt, sockopt};
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Read, Write, pipe};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -16,6 +16,10 @@ const MAX_CONNECTIONS: usize = 4096;
 
 /// Connections or datagrams taken from one listener before the others have their turn.
 const TURN: usize = 64;
+
+/// Bytes that wait at a UDP server while its thread serves others. Each datagram counts about a kilobyte, however short it
+/// is, so that the usual 208 KiB lose some of several hundred probes to one endpoint.
+const RECEIVE_BUFFER: usize = 16 << 20;
 
 /// The event of the pipe whose closing stops the thread. Listeners count from 0, connections behind them.
 const STOP: u64 = u64::MAX;
@@ -102,6 +106,8 @@ impl Socket {
         let fd = socket::open(listener.protocol, listener.address)?;
         socket::bind_to(&fd, listener.address)?;
         if listener.protocol == Protocol::Udp {
+            // Where it is refused, the usual buffer holds the datagrams of fewer probes.
+            let _ = setsockopt(&fd, sockopt::RcvBufForce, &RECEIVE_BUFFER);
             return Ok(Self::Datagram(fd.into(), listener.address));
         }
         listen(&fd, Backlog::MAXCONN)?;

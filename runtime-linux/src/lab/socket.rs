@@ -30,6 +30,19 @@ pub fn bind_to(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))
 }
 
+/// Binds a probe to its source. A port of the kernel's choice is one that this destination does not know yet: with
+/// `SO_REUSEADDR` two probes to it could get the same one, and an answer would find only one of them.
+pub fn bind_source(socket: &OwnedFd, source: SocketAddr) -> Result<(), Errno> {
+    if source.port() != 0 {
+        return bind_to(socket, source);
+    }
+    setsockopt(socket, sockopt::IpBindAddressNoPort, &true)?; // TCP: the port is chosen by connect
+    if source.is_ipv6() {
+        setsockopt(socket, sockopt::IpFreebind, &true)?; // as in `bind_to`
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(source))
+}
+
 /// Starts to connect; a connection under way is no error.
 pub fn connect_to(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
     // An ICMP error comes back so fast that it meets a socket still busy with this connect, which notes it for SO_ERROR and

@@ -29,6 +29,30 @@ pub struct Plan<'a> {
     pub summary: Summary,
     /// Differences of sets, for reports.
     pub sets: Vec<SetChange<'a>>,
+    /// Chains of changed tables that differ, for reports.
+    pub chains: Vec<ChainChange<'a>>,
+}
+
+/// A chain that differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainChange<'a> {
+    /// Family of its table.
+    pub family: Family,
+    /// Its name.
+    pub name: &'a str,
+    /// How it differs.
+    pub kind: ChangeKind,
+}
+
+/// How an object differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is not there and is to be.
+    New,
+    /// It is there and is not to be.
+    Gone,
+    /// It is there otherwise than it is to be.
+    Changed,
 }
 
 /// How much differs.
@@ -269,6 +293,7 @@ impl<'a> Work<'a> {
         self.prepare.extend(table.chains.iter().filter(new).map(|c| Operation::NewChain(place, c)));
         self.prepare.extend(table.chains.iter().filter(new).map(|c| Operation::NewRules(place, c, false)));
         self.plan.summary.new_objects += table.chains.iter().filter(new).count();
+        table.chains.iter().filter(new).for_each(|c| self.chain(place, &c.name, ChangeKind::New));
         for chain in &table.chains {
             if let Some(have) = named(&chain.name) {
                 self.changed_chain(place, have, chain, false);
@@ -279,15 +304,21 @@ impl<'a> Work<'a> {
                 self.changed_chain(place, have, &base.chain, true);
             } else {
                 self.plan.summary.new_objects += 1;
+                self.chain(place, &base.chain.name, ChangeKind::New);
                 self.switch.push(Operation::NewBaseChain(place, base));
                 self.switch.push(Operation::NewRules(place, &base.chain, true));
             }
         }
     }
 
+    fn chain(&mut self, place: Place<'a>, name: &'a str, kind: ChangeKind) {
+        self.plan.chains.push(ChainChange { family: place.family, name, kind });
+    }
+
     fn changed_chain(&mut self, place: Place<'a>, have: &LoadedChain, want: &'a Chain, base: bool) {
         if !same_rules(have, place.family, want) {
             self.plan.summary.changed_chains += 1;
+            self.chain(place, &want.name, ChangeKind::Changed);
             self.switch.push(Operation::FlushChain(place, &want.name, base));
             self.switch.push(Operation::NewRules(place, want, base));
         }
@@ -306,6 +337,9 @@ impl<'a> Work<'a> {
         let chains: Vec<_> = old.chains.iter().filter(|c| !wanted(&c.name)).collect();
         let sets: Vec<_> = old.sets.iter().filter(|s| table.sets.iter().all(|t| t.name != s.set.name)).collect();
         self.plan.summary.gone_objects += chains.len() + sets.len();
+        for chain in &chains {
+            self.chain(place, &chain.name, ChangeKind::Gone);
+        }
         self.clean.extend(chains.iter().map(|c| Operation::FlushChain(place, &c.name, c.base.is_some())));
         self.clean.extend(sets.iter().map(|s| Operation::DeleteSet(place, &s.set.name)));
         self.clean.extend(chains.iter().map(|c| Operation::DeleteChain(place, &c.name)));

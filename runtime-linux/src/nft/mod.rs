@@ -4,7 +4,9 @@ pub mod apply;
 pub mod diff;
 #[cfg(test)]
 mod fixture;
+mod forget;
 pub mod model;
 pub mod read;
+pub mod script;
 pub mod text;
 pub mod wire;

@@ -12,7 +12,7 @@ pub struct Concat<'a> {
     pub fields: &'a [Field],
     /// Register bytes, each field padded.
     pub bytes: &'a [u8],
-    /// Inclusive upper end, for a range: `10.0.0.0-10.255.255.255`.
+    /// Inclusive upper end, for a range: `10.0.0.0/8`, or `10.0.0.1-10.0.0.9` where it is no prefix.
     pub end: Option<&'a [u8]>,
 }
 
@@ -29,13 +29,31 @@ impl fmt::Display for Concat<'_> {
             let range = at..at + field.width();
             at = range.end;
             field_text(f, field, &self.bytes[range.clone()])?;
-            if let Some(end) = self.end.and_then(|end| end.get(range.clone())).filter(|&e| e != &self.bytes[range]) {
-                f.write_str("-")?;
-                field_text(f, field, end)?;
+            if let Some(end) =
+                self.end.and_then(|end| end.get(range.clone())).filter(|&e| e != &self.bytes[range.clone()])
+            {
+                if let Some(len) = prefix_len(field, &self.bytes[range], end) {
+                    write!(f, "/{len}")?;
+                } else {
+                    f.write_str("-")?;
+                    field_text(f, field, end)?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// The length of the prefix that a range of addresses is; `None` where it is none.
+fn prefix_len(field: Field, from: &[u8], to: &[u8]) -> Option<u32> {
+    if !matches!(field, Field::Ip4Daddr | Field::Ip4Saddr | Field::Ip6Daddr | Field::Ip6Saddr) {
+        return None;
+    }
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u128, |n, &b| n << 8 | u128::from(b));
+    let (from, to) = (number(from), number(to));
+    let host = from ^ to;
+    let aligned = host & host.wrapping_add(1) == 0 && from & host == 0;
+    aligned.then(|| u32::try_from(field.width() * 8).unwrap_or(128) - host.count_ones())
 }
 
 fn field_text(f: &mut fmt::Formatter<'_>, field: Field, bytes: &[u8]) -> fmt::Result {
@@ -53,6 +71,10 @@ fn field_text(f: &mut fmt::Formatter<'_>, field: Field, bytes: &[u8]) -> fmt::Re
         },
         Field::Dport => write!(f, "{}", u16::from_be_bytes([word(0), word(1)])),
         Field::Slot => write!(f, "{}", u32::from_ne_bytes([word(0), word(1), word(2), word(3)])),
+        Field::Priority => {
+            let handle = u32::from_ne_bytes([word(0), word(1), word(2), word(3)]);
+            write!(f, "{:x}:{:x}", handle >> 16, handle & 0xffff)
+        }
         Field::Mark => write!(f, "{:#010x}", u32::from_ne_bytes([word(0), word(1), word(2), word(3)])),
     }
 }
@@ -96,6 +118,10 @@ mod tests {
         assert_eq!(Concat { fields: &fields, bytes: &bytes, end: None }.to_string(), "192.168.5.65 . tcp . 443 . 1");
         assert_eq!(Concat { fields: &fields, bytes: &bytes[..3], end: None }.to_string(), "c0a805");
         let range = Concat { fields: &[Field::Ip4Saddr], bytes: &[10, 0, 0, 0], end: Some(&[10, 255, 255, 255]) };
-        assert_eq!(range.to_string(), "10.0.0.0-10.255.255.255");
+        assert_eq!(range.to_string(), "10.0.0.0/8");
+        let all = Concat { fields: &[Field::Ip6Saddr], bytes: &[0; 16], end: Some(&[255; 16]) };
+        assert_eq!(all.to_string(), "::/0");
+        let odd = Concat { fields: &[Field::Ip4Saddr], bytes: &[10, 0, 0, 1], end: Some(&[10, 0, 0, 2]) };
+        assert_eq!(odd.to_string(), "10.0.0.1-10.0.0.2");
     }
 }

@@ -4,12 +4,14 @@
 //! by hand, with the API server's defaults filled in. Other kinds are skipped and counted. An object is read into a raw
 //! form first, since the parts of one service may lie in several files; these are then joined to service ports.
 //!
-//! Two annotations are natlet's own:
+//! Some annotations are natlet's own:
 //!
 //! | on | annotation | means |
 //! | --- | --- | --- |
+//! | Service | `natlet.dev/hosts: "https/tcp=www.example.com"` | hosts that ride on a port (its name, protocol), comma-separated; beside those of Ingress objects |
 //! | Service | `natlet.dev/choice: source-hash` | the same client address gets the same endpoint (`random`: the default) |
 //! | EndpointSlice | `natlet.dev/weights: "10.0.0.1=3,10.0.0.2=1"` | shares of new connections by endpoint address; 1 where none is given |
+//! | Node | `natlet.dev/cluster-cidrs` and others | see [`natlet export`](crate::export::manifest): settings of the node that are flags elsewhere |
 
 pub(super) mod ingress;
 pub(super) mod join;

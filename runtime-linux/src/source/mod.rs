@@ -25,16 +25,19 @@ mod address;
 mod detect;
 pub mod diagnostic;
 mod document;
+pub mod flows;
 mod input;
 pub mod iptables;
 mod json;
 pub mod manifest;
+mod node_flags;
 pub mod services_toml;
 mod table_buf;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity, render_all};
 pub use input::Input;
+pub use node_flags::{NodeFlags, parse_address, parse_cidr};
 pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
 
 use detect::Kind;
@@ -46,57 +49,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// What the command line says about the node. It wins over what the inputs say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeFlags {
-    /// `--node-name`.
-    pub node_name: Option<String>,
-    /// `--node-ip`, the primary of each family first.
-    pub node_ips: Vec<IpAddr>,
-    /// `--cluster-cidr`.
-    pub cluster_cidrs: Vec<Cidr>,
-    /// `--service-cidr`.
-    pub service_cidrs: Vec<Cidr>,
-    /// `--node-port-address`.
-    pub node_port_cidrs: Vec<Cidr>,
-    /// `--masquerade-all`.
-    pub masquerade_all: bool,
-    /// `--localhost-node-ports`.
-    pub localhost_node_ports: bool,
-}
-
-impl NodeFlags {
-    /// The flags that were given, by name.
-    fn given(&self) -> Vec<&'static str> {
-        let flags = [
-            (self.node_name.is_some(), "--node-name"),
-            (!self.node_ips.is_empty(), "--node-ip"),
-            (!self.cluster_cidrs.is_empty(), "--cluster-cidr"),
-            (!self.service_cidrs.is_empty(), "--service-cidr"),
-            (!self.node_port_cidrs.is_empty(), "--node-port-address"),
-            (self.masquerade_all, "--masquerade-all"),
-            (self.localhost_node_ports, "--localhost-node-ports"),
-        ];
-        flags.into_iter().filter(|(given, _)| *given).map(|(_, name)| name).collect()
-    }
-}
-
-/// Reads a prefix from a flag, as tolerantly as from a file.
-///
-/// # Errors
-/// A sentence that says what is wrong and how to write it.
-pub fn parse_cidr(text: &str) -> Result<Cidr, String> {
-    address::parse_cidr(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
-}
-
-/// Reads an address from a flag, as tolerantly as from a file.
-///
-/// # Errors
-/// A sentence that says what is wrong and how to write it.
-pub fn parse_address(text: &str) -> Result<IpAddr, String> {
-    address::parse(text).map_err(|fault| format!("{}: {}", fault.why, fault.help))
-}
 
 /// What the inputs hold.
 #[derive(Debug)]
@@ -254,11 +206,15 @@ impl Reading {
         }
         let name = (!node.name.is_empty()).then_some(node.name.as_str());
         let object = manifest::node::pick(&self.objects.nodes, name, &mut self.sink);
-        if let Some(object) = object {
+        let none = manifest::node::Settings::default();
+        let settings = object.map_or(&none, |object| &object.settings);
+        // the object's name is what slices say; it is the node's own unless the object denies it
+        let local = object.map_or(node.name.clone(), |object| object.meta.name.clone());
+        if let Some(object) = object.filter(|object| !object.settings.anonymous) {
             node.name.clone_from(&object.meta.name);
         }
         let here = Here {
-            name: (!node.name.is_empty()).then_some(node.name.as_str()),
+            name: (!local.is_empty()).then_some(local.as_str()),
             zone: object.and_then(|object| object.zone.as_deref()),
         };
         let mut drafts = manifest::join::join(&self.objects, here, &mut self.sink);
@@ -269,15 +225,25 @@ impl Reading {
 
         let first_given =
             |lists: [&[IpAddr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let cidrs = |lists: [&[Cidr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
+        let cidrs = |lists: [&[Cidr]; 4]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
         let of_object = object.map_or(&[][..], |object| &object.addresses);
         let node = NodeBuf {
             addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
-            cluster_cidrs: cidrs([&flags.cluster_cidrs, &node.cluster_cidrs, &lifted.cluster_cidrs]),
-            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &[]]),
-            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &[]]),
-            masquerade_all: flags.masquerade_all || node.masquerade_all || lifted.masquerade_all,
-            localhost_node_ports: flags.localhost_node_ports || node.localhost_node_ports,
+            cluster_cidrs: cidrs([
+                &flags.cluster_cidrs,
+                &node.cluster_cidrs,
+                &settings.cluster_cidrs,
+                &lifted.cluster_cidrs,
+            ]),
+            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &settings.service_cidrs, &[]]),
+            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &settings.node_port_cidrs, &[]]),
+            masquerade_all: flags.masquerade_all
+                || node.masquerade_all
+                || settings.masquerade_all
+                || lifted.masquerade_all,
+            localhost_node_ports: flags.localhost_node_ports
+                || node.localhost_node_ports
+                || settings.localhost_node_ports,
             name: node.name,
         };
         self.missing_slices();

@@ -13,9 +13,11 @@
 //! [[service]]
 //! name = "shop/web:https"                 # namespace/name:port; "web" is default/web. Required
 //! protocol = "tcp"                        # tcp (default), udp or sctp
+//! type = "load-balancer"                  # for people; follows from the frontends where it is not given
 //! port = 443                              # required with cluster-ip, load-balancer or external-ip
 //! cluster-ip = "192.168.5.65"             # or a list with one of each family
 //! node-port = 31512                       # the same port on every address of the node
+//! families = ["ipv4"]                     # where the node port answers, if not in the families said below
 //! load-balancer = ["10.82.0.97"]          # addresses of a load balancer, or of the node, that bring traffic here
 //! external-ip = ["198.51.100.7"]          # further addresses that are routed to this node
 //! endpoints = [                           # none: connections are rejected at once
@@ -37,7 +39,8 @@
 //!
 //! An endpoint is `"address:port"` or a table: `address`, `weight` (0 to 65535, default 1: its share of new connections),
 //! `local = true` or `node` (whether it is on this node), `state` (`ready`; `terminating`: used only where nothing is
-//! ready; `not-ready`: not used).
+//! ready; `not-ready`: not used), `hinted = false` (passed over where the policy is cluster and others are ready: what
+//! Kubernetes' topology hints come to).
 
 mod endpoint;
 mod tree;
@@ -115,12 +118,14 @@ fn read_node(node: &Node, walker: &mut Walker<'_>) -> NodeBuf {
     }
 }
 
-const SERVICE_KEYS: [&str; 15] = [
+const SERVICE_KEYS: [&str; 17] = [
     "name",
     "protocol",
+    "type",
     "port",
     "cluster-ip",
     "node-port",
+    "families",
     "load-balancer",
     "external-ip",
     "endpoints",
@@ -133,6 +138,11 @@ const SERVICE_KEYS: [&str; 15] = [
     "hosts",
 ];
 const PROTOCOLS: [(&str, Protocol); 3] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp), ("sctp", Protocol::Sctp)];
+const TYPES: [(&str, ServiceType); 3] = [
+    ("cluster-ip", ServiceType::ClusterIp),
+    ("node-port", ServiceType::NodePort),
+    ("load-balancer", ServiceType::LoadBalancer),
+];
 const POLICIES: [(&str, Policy); 2] = [("cluster", Policy::Cluster), ("local", Policy::Local)];
 const CHOICES: [(&str, Choice); 2] = [("random", Choice::Random), ("source-hash", Choice::SourceHash)];
 
@@ -164,7 +174,8 @@ fn read_service(node: &Node, walker: &mut Walker<'_>) -> Option<TomlService> {
     let place = walker.place(node.get("name").map_or(node.span, |name| name.span));
     let mut draft = Draft { service, place, frontend_places: Vec::new() };
     frontends(node, port, &mut draft, walker);
-    if !draft.service.source_ranges.is_empty() && draft.service.service_type != ServiceType::LoadBalancer {
+    let has_load_balancer = draft.service.frontends.iter().any(|f| f.kind == FrontendKind::LoadBalancer);
+    if !draft.service.source_ranges.is_empty() && !has_load_balancer {
         let span = node.get("source-ranges").map_or(node.span, |ranges| ranges.span);
         walker.warning(
             span,
@@ -230,19 +241,24 @@ fn frontends(node: &Node, port: Option<u16>, draft: &mut Draft, walker: &mut Wal
     }
     let frontend_families = |v4: bool| found.iter().any(|(_, ip, _)| ip.is_ipv4() == v4);
     let endpoint_families = |v4: bool| draft.service.endpoints.iter().any(|e| e.address.is_ipv4() == v4);
+    let given = node.get("families").map_or(&[][..], |list| walker.one_or_many(list, "families"));
+    let given: Vec<bool> =
+        given.iter().filter_map(|item| walker.word(item, "family", &[("ipv4", true), ("ipv6", false)])).collect();
     let families: Vec<bool> = match (found.is_empty(), draft.service.endpoints.is_empty()) {
         (false, _) => [true, false].into_iter().filter(|v4| frontend_families(*v4)).collect(),
         (true, false) => [true, false].into_iter().filter(|v4| endpoint_families(*v4)).collect(),
         (true, true) => vec![true],
     };
+    let families = if given.is_empty() { families } else { given };
     let has = |kind| found.iter().any(|(k, _, _)| *k == kind);
-    draft.service.service_type = if has(FrontendKind::LoadBalancer) {
+    let usual = if has(FrontendKind::LoadBalancer) {
         ServiceType::LoadBalancer
     } else if node_port.is_some() {
         ServiceType::NodePort
     } else {
         ServiceType::ClusterIp
     };
+    draft.service.service_type = node.get("type").and_then(|t| walker.word(t, "type", &TYPES)).unwrap_or(usual);
     let split = found.iter().position(|(kind, _, _)| *kind != FrontendKind::ClusterIp).unwrap_or(found.len());
     let others = found.split_off(split);
     for (kind, ip, place) in found {

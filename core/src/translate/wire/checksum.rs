@@ -43,12 +43,13 @@ pub(crate) fn update(field: [u8; 2], delta: u16) -> [u8; 2] {
 /// Updates UDP's checksum field: 0 means that there is none and stays, a computed 0 is written as 0xffff (RFC 768).
 /// The same holds on IPv6, where a zero is legal for tunnels (RFC 6935 §5) and must not turn into a value.
 pub(crate) fn update_udp(field: [u8; 2], delta: u16) -> [u8; 2] {
-    if field == [0, 0] {
+    let checksum = u16::from_ne_bytes(field);
+    if checksum == 0 {
         return field;
     }
-    match update(field, delta) {
-        [0, 0] => [0xff, 0xff],
-        other => other,
+    match updated(checksum, delta) {
+        0 => [0xff, 0xff],
+        other => other.to_ne_bytes(),
     }
 }
 

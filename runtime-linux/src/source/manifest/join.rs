@@ -178,6 +178,8 @@ impl<'a> Hosts<'a> {
 
     /// Hosts whose requests end at this port, and, for the Service of an ingress controller, those that enter by it.
     fn of(&self, service: &RawService, port: &RawPort) -> Vec<String> {
+        let own = service.hosts.iter().filter(|(name, protocol, _)| *name == port.name && *protocol == port.protocol);
+        let own: Vec<&str> = own.map(|(_, _, host)| host.as_str()).collect();
         let mut found = BTreeSet::new();
         let key = (service.meta.namespace.as_str(), service.meta.name.as_str());
         for (route_port, host) in self.by_backend.get(&key).into_iter().flatten() {
@@ -194,7 +196,8 @@ impl<'a> Hosts<'a> {
                 found.extend(self.by_address.get(ip).into_iter().flatten());
             }
         }
-        found.into_iter().map(str::to_owned).collect()
+        found.retain(|host| !own.contains(host));
+        own.into_iter().chain(found).map(str::to_owned).collect()
     }
 }
 

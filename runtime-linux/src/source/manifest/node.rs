@@ -1,10 +1,23 @@
 //! `v1` Node: who this node is, if the input says so.
+//!
+//! What Kubernetes has no field for can be said by annotations; the command line wins over them, and so does `[node]` of a
+//! services.toml:
+//!
+//! | annotation | is |
+//! | --- | --- |
+//! | `natlet.dev/cluster-cidrs: "10.244.0.0/16,2001:db8:1::/48"` | `--cluster-cidr` |
+//! | `natlet.dev/service-cidrs` | `--service-cidr` |
+//! | `natlet.dev/node-port-addresses` | `--node-port-address` |
+//! | `natlet.dev/masquerade-all: "true"` | `--masquerade-all` |
+//! | `natlet.dev/localhost-node-ports: "true"` | `--localhost-node-ports` |
+//! | `natlet.dev/anonymous: "true"` | the object's name only tells which endpoints are local: the node's name is not known |
 
-use super::super::address::Role;
+use super::super::address::{self, Role};
 use super::super::diagnostic::Diagnostic;
 use super::super::diagnostic::Sink;
 use super::super::document::{Node, Walker};
-use super::{Meta, label, meta};
+use super::{Meta, annotation, label, meta};
+use natlet_core::table::Cidr;
 use std::net::IpAddr;
 
 /// A Node object.
@@ -15,6 +28,44 @@ pub(in super::super) struct RawNode {
     pub addresses: Vec<IpAddr>,
     /// Label `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    pub settings: Settings,
+}
+
+/// What its annotations say.
+#[derive(Debug, Default)]
+pub(in super::super) struct Settings {
+    pub cluster_cidrs: Vec<Cidr>,
+    pub service_cidrs: Vec<Cidr>,
+    pub node_port_cidrs: Vec<Cidr>,
+    pub masquerade_all: bool,
+    pub localhost_node_ports: bool,
+    /// Its name is not the node's.
+    pub anonymous: bool,
+}
+
+/// Reads the annotations.
+fn settings(node: &Node, walker: &mut Walker<'_>) -> Settings {
+    Settings {
+        cluster_cidrs: cidrs(node, "natlet.dev/cluster-cidrs", walker),
+        service_cidrs: cidrs(node, "natlet.dev/service-cidrs", walker),
+        node_port_cidrs: cidrs(node, "natlet.dev/node-port-addresses", walker),
+        masquerade_all: truth(node, "natlet.dev/masquerade-all", walker),
+        localhost_node_ports: truth(node, "natlet.dev/localhost-node-ports", walker),
+        anonymous: truth(node, "natlet.dev/anonymous", walker),
+    }
+}
+
+/// A comma-separated list of prefixes.
+fn cidrs(node: &Node, name: &str, walker: &mut Walker<'_>) -> Vec<Cidr> {
+    let Some(value) = annotation(node, name) else { return Vec::new() };
+    let Some(text) = walker.text(value, name) else { return Vec::new() };
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.filter_map(|part| walker.found(address::parse_cidr(part), value, name, part)).collect()
+}
+
+fn truth(node: &Node, name: &str, walker: &mut Walker<'_>) -> bool {
+    let words = [("true", true), ("false", false)];
+    annotation(node, name).and_then(|value| walker.word(value, name, &words)).unwrap_or(false)
 }
 
 /// Reads a Node. Its pod CIDRs are not the cluster's and are not used.
@@ -40,7 +91,7 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawNode> {
         }
     }
     let zone = label(node, "topology.kubernetes.io/zone").filter(|zone| !zone.is_empty()).map(str::to_owned);
-    Some(RawNode { meta, addresses: internal, zone })
+    Some(RawNode { meta, addresses: internal, zone, settings: settings(node, walker) })
 }
 
 /// The Node that the table is for: the one with this name, or the only one.

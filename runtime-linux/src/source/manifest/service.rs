@@ -29,6 +29,8 @@ pub(in super::super) struct RawService {
     pub source_ranges: Vec<Cidr>,
     pub health_check_node_port: u16,
     pub choice: Choice,
+    /// `natlet.dev/hosts`: the port's name and protocol, and the host.
+    pub hosts: Vec<(String, Protocol, String)>,
 }
 
 /// One of a Service's ports.
@@ -108,8 +110,34 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
         choice: annotation(node, "natlet.dev/choice")
             .and_then(|value| walker.word(value, "natlet.dev/choice", &CHOICES))
             .unwrap_or_default(),
+        hosts: hosts(node, walker),
         meta,
     })
+}
+
+/// `natlet.dev/hosts`: `port/protocol=host`, comma-separated; the port's name may be empty.
+fn hosts(node: &Node, walker: &mut Walker<'_>) -> Vec<(String, Protocol, String)> {
+    let mut found = Vec::new();
+    let Some(value) = annotation(node, "natlet.dev/hosts") else { return found };
+    let Some(text) = walker.text(value, "natlet.dev/hosts") else { return found };
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let parsed = part.split_once('=').and_then(|(port, host)| {
+            let (name, protocol) = port.split_once('/')?;
+            let protocol = Protocol::ALL.into_iter().find(|p| p.name() == protocol)?;
+            address::check_host(host).ok()?;
+            Some((name.to_owned(), protocol, host.to_owned()))
+        });
+        match parsed {
+            Some(entry) => found.push(entry),
+            None => walker.problem(
+                value.span,
+                format!("natlet.dev/hosts: {} is no port/protocol=host", super::super::diagnostic::quote(part)),
+                "",
+                "write it as \"https/tcp=www.example.com,https/tcp=example.com\"",
+            ),
+        }
+    }
+    found
 }
 
 const POLICIES: [(&str, Policy); 2] = [("Cluster", Policy::Cluster), ("Local", Policy::Local)];

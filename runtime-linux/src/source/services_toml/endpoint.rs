@@ -6,7 +6,7 @@ use natlet_core::table::Endpoint;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-const KEYS: [&str; 5] = ["address", "weight", "local", "node", "state"];
+const KEYS: [&str; 6] = ["address", "weight", "local", "node", "state", "hinted"];
 
 /// How far an endpoint can be used: ready, fallback.
 const STATES: [(&str, (bool, bool)); 3] =
@@ -60,8 +60,9 @@ fn read(item: &Node, walker: &mut Walker<'_>) -> Option<(Endpoint, Option<String
         None => (true, false),
     };
     let local = walker.boolean_at(item, "local").unwrap_or(false);
+    let hinted = walker.boolean_at(item, "hinted").unwrap_or(true);
     let node = walker.text_at(item, "node").map(str::to_owned);
-    Some((Endpoint { weight, ready, fallback, local, ..Endpoint::new(address, port) }, node))
+    Some((Endpoint { weight, ready, fallback, local, hinted, ..Endpoint::new(address, port) }, node))
 }
 
 fn socket(node: &Node, walker: &mut Walker<'_>) -> Option<(IpAddr, u16)> {
