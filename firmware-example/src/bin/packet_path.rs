@@ -11,6 +11,7 @@ fn main() {
 
 #[cfg(target_os = "none")]
 #[path = "../board/mod.rs"]
+#[allow(dead_code, reason = "no clock, no sleep, no status")]
 mod board;
 
 #[cfg(target_os = "none")]

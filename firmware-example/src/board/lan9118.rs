@@ -157,14 +157,18 @@ const OFFSET_WORD: u32 = 2;
 const _: () = assert!(OFFSET == 2, "OFFSET_WORD is OFFSET");
 
 impl Device for Lan9118 {
-    /// Pads to the shortest frame. The frame leaves with its last word; there is always room for one.
+    /// Pads to the shortest frame, and waits for room. In QEMU there always is: the frame leaves with its last word.
     fn transmit(&mut self, buffer: &mut Buffer) {
         buffer.pad_to(SHORTEST);
         let Ok(len) = u32::try_from(buffer.frame().len()) else { return };
+        let words = buffer.frame().len().saturating_add(OFFSET).div_ceil(4);
+        let room = u32::try_from(words).unwrap_or(u32::MAX).saturating_mul(4).saturating_add(8); // with both commands
+        if wait(|| read(Register::TxFifoInf) & 0xffff >= room, Fault::Busy).is_err() {
+            return; // no link: lost, as on any cable
+        }
         write(Register::TxData, (OFFSET_WORD << 16) | (1 << 13) | (1 << 12) | len); // first and last segment
         write(Register::TxData, (u32::from(self.sent) << 16) | len);
         self.sent = self.sent.wrapping_add(1);
-        let words = buffer.frame().len().saturating_add(OFFSET).div_ceil(4);
         for word in buffer.words().chunks_exact(4).take(words) {
             if let &[a, b, c, d] = word {
                 write(Register::TxData, u32::from_le_bytes([a, b, c, d]));
