@@ -1,5 +1,7 @@
-//! What the tests of natlet share: flows, what is expected of them, and what becomes of them in the real kernel.
+//! What the tests of natlet share: flows, what is expected of them, what becomes of them in the real kernel, and the sending
+//! end of a board's update protocol.
 
 pub mod case;
 pub mod flow;
 pub mod translated;
+pub mod push;

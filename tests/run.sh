@@ -14,6 +14,7 @@ tools=(
   "dot graphviz"
   "qemu-aarch64-static qemu-user-static"
   "qemu-arm-static qemu-user-static"
+  "qemu-system-arm qemu-system-arm"
 )
 export PATH="$PATH:/usr/sbin:/sbin"
 missing=()
@@ -21,6 +22,12 @@ for tool in "${tools[@]}"; do
   read -r name package <<<"$tool"
   command -v "$name" >/dev/null || missing+=("$package")
 done
+# The board's compiler is Debian's where the default toolchain lacks the target (firmware-example/build.sh).
+if ! [ -d "$(rustc --print target-libdir --target thumbv7em-none-eabihf 2>/dev/null)" ]; then
+  command -v ld.lld >/dev/null || missing+=("lld")
+  [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib/src/rust/library ] ||
+    missing+=("rustc-web" "cargo-web" "rust-web-src")
+fi
 command -v cc >/dev/null || missing+=("gcc" "libc6-dev")
 if [ ${#missing[@]} -gt 0 ]; then
   sudo=()
@@ -40,10 +47,18 @@ tests/cross.sh --tools || true
 export NATLET_NO_SKIP=1
 
 step() { printf '\n== %s\n' "$*"; "$@"; }
-if cargo fmt --version >/dev/null 2>&1; then step cargo fmt --all --check; else echo "no rustfmt here: formatting is not checked"; fi
+if cargo fmt --version >/dev/null 2>&1; then
+  step cargo fmt --all --check
+  step cargo fmt --manifest-path firmware-example/Cargo.toml --check
+else
+  echo "no rustfmt here: formatting is not checked"
+fi
 if cargo clippy --version >/dev/null 2>&1; then
   step cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 else
   echo "no clippy here: lints are not checked"
 fi
+# The board's images first: a clean build of them takes a minute that is no test's.
+step firmware-example/build.sh build --quiet
+step cargo test --manifest-path firmware-example/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/board --lib --locked --quiet
 step cargo test --workspace --locked --quiet

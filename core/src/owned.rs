@@ -65,6 +65,27 @@ pub struct OwnedTable<const S: usize, const F: usize, const E: usize, const R: u
 }
 
 impl<const S: usize, const F: usize, const E: usize, const R: usize, const T: usize> OwnedTable<S, F, E, R, T> {
+    /// An empty table. As a `static` it is all zeros and takes no room in flash.
+    pub const fn new() -> Self {
+        let node = OwnedNode {
+            name: String::new(),
+            addresses: Vec::new(),
+            cluster_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
+            node_port_cidrs: Vec::new(),
+            masquerade_all: false,
+            localhost_node_ports: false,
+        };
+        Self {
+            node,
+            services: Vec::new(),
+            frontends: Vec::new(),
+            endpoints: Vec::new(),
+            ranges: Vec::new(),
+            text: String::new(),
+        }
+    }
+
     /// The table, borrowed, as [`crate::compile`] takes it.
     pub fn as_table(&self) -> ServiceTable<'_> {
         let node = &self.node;
@@ -93,6 +114,39 @@ impl<const S: usize, const F: usize, const E: usize, const R: usize, const T: us
     pub fn from_wire(bytes: &[u8]) -> Result<Self, postcard::Error> {
         postcard::from_bytes(bytes)
     }
+
+    /// Decodes a table from its wire form into this one, entry by entry: a large table never lies on the stack. After an
+    /// error the table is valid and holds what was read so far.
+    ///
+    /// # Errors
+    /// As [`from_wire`](Self::from_wire).
+    pub fn read_wire(&mut self, bytes: &[u8]) -> Result<(), postcard::Error> {
+        // postcard writes a struct's fields behind each other, and a list's length before its entries
+        let (node, rest) = postcard::take_from_bytes(bytes)?;
+        self.node = node;
+        let rest = read_list(&mut self.services, rest)?;
+        let rest = read_list(&mut self.frontends, rest)?;
+        let rest = read_list(&mut self.endpoints, rest)?;
+        let rest = read_list(&mut self.ranges, rest)?;
+        let (text, _) = postcard::take_from_bytes::<&str>(rest)?;
+        self.text.clear();
+        self.text.push_str(text).map_err(|_| postcard::Error::SerdeDeCustom)
+    }
+}
+
+/// Reads a list's length and entries into `list`, and returns what is behind them.
+fn read_list<'b, T: Deserialize<'b>, const N: usize>(
+    list: &mut Vec<T, N>,
+    bytes: &'b [u8],
+) -> Result<&'b [u8], postcard::Error> {
+    list.clear();
+    let (len, mut rest) = postcard::take_from_bytes::<usize>(bytes)?;
+    for _ in 0..len {
+        let (entry, behind) = postcard::take_from_bytes(rest)?;
+        list.push(entry).map_err(|_| postcard::Error::SerdeDeCustom)?;
+        rest = behind;
+    }
+    Ok(rest)
 }
 
 impl ServiceTable<'_> {

@@ -176,7 +176,12 @@ proptest! {
         let owned = Owned::from_wire(wire).unwrap();
         prop_assert_eq!(owned.as_table(), tables.as_table());
         prop_assert_eq!(compile_table(&owned.as_table()).unwrap(), compiled(&table));
-        prop_assert!(Owned::from_wire(&wire[..cut.index(wire.len())]).is_err());
+        let cut = &wire[..cut.index(wire.len())];
+        prop_assert!(Owned::from_wire(cut).is_err());
+        let mut reused = owned.clone();
+        prop_assert!(reused.read_wire(cut).is_err());
+        reused.read_wire(wire).unwrap();
+        prop_assert_eq!(&reused, &owned);
         let mut again = vec![0; wire.len()];
         prop_assert_eq!(owned.as_table().to_wire(&mut again).unwrap(), wire);
     }

@@ -168,7 +168,7 @@ impl<'a> Index<'a> {
     pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
         let form = self.form;
         self.cluster_ips
-            .chunks_exact(form.address)
+            .chunks_exact(form.address.max(1)) // never 0; said so that no check of it is left in firmware
             .filter_map(move |bytes| form.read_address(bytes, FrontendKind::ClusterIp))
     }
 
