@@ -4,6 +4,8 @@
 
 #[path = "agent/daemon.rs"]
 mod daemon;
+#[path = "agent/service.rs"]
+mod service;
 #[path = "agent/traffic.rs"]
 mod traffic;
 
@@ -28,6 +30,10 @@ fn main() -> ExitCode {
         ("a_node_boots_with_what_it_had", a_node_boots_with_what_it_had),
         ("kill_9_at_any_moment_ends_with_the_wanted_table", kill_9_at_any_moment),
         ("signals_reload_and_stop", signals_reload_and_stop),
+        ("health_and_metrics_are_served", service::health_and_metrics_are_served),
+        ("a_load_balancer_asks_for_local_endpoints", service::a_load_balancer_asks_for_local_endpoints),
+        ("systemd_is_told", service::systemd_is_told),
+        ("the_unit_is_one_that_systemd_accepts", service::the_unit_is_one_that_systemd_accepts),
         ("connections_live_through_many_changes", traffic::connections_live_through_many_changes),
         ("a_udp_client_leaves_a_removed_endpoint", traffic::a_udp_client_leaves_a_removed_endpoint),
     ])

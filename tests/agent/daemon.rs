@@ -63,6 +63,17 @@ impl Daemon {
     }
 
     pub fn start_with(host: &Namespace, place: &Place, source: &str, flags: &[&str]) -> Result<Self, Failed> {
+        Self::start_env(host, place, source, flags, &[])
+    }
+
+    /// The server is off unless a flag asks for it: two agents of a test may be in one namespace for a moment.
+    pub fn start_env(
+        host: &Namespace,
+        place: &Place,
+        source: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failed> {
         let log = fs::File::options().create(true).append(true).open(place.path("log"))?;
         let state = place.path("state");
         let child = host.run(|| {
@@ -70,8 +81,10 @@ impl Daemon {
                 .env(AS_COMMAND, "1")
                 .args(["run", source, "--state-dir"])
                 .arg(state)
+                .args(if flags.contains(&"--listen") { &[][..] } else { &["--listen", "off"] })
                 .args(if flags.contains(&"--min-sync-period") { &[][..] } else { &["--min-sync-period", "10ms"] })
                 .args(flags)
+                .envs(environment.iter().copied())
                 .stdin(Stdio::null())
                 .stderr(log)
                 .spawn()

@@ -12,6 +12,7 @@
 pub mod conntrack;
 pub mod drift;
 pub mod health;
+pub mod http;
 mod process;
 mod reconcile;
 pub mod source;
@@ -22,6 +23,7 @@ pub mod watch;
 use crate::netlink::LoadError;
 use crate::source::NodeFlags;
 use nix::errno::Errno;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub struct Options {
     pub min_sync_period: Duration,
     /// The longest time without a comparison of kernel and program.
     pub sync_period: Duration,
+    /// Where health and metrics are served.
+    pub listen: Option<SocketAddr>,
     /// Remove conntrack entries of TCP and SCTP connections to removed endpoints.
     pub reset_removed: bool,
     /// Remove the rules at the end.
@@ -75,7 +79,12 @@ pub fn run(options: Options) -> Result<(), AgentError> {
     if let Err(e) = process::drop_capabilities() {
         warn!("{e}");
     }
-    let status = Arc::new(status::Status::new());
+    let status = Arc::new(status::Status::new().map_err(AgentError::Wait)?);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "natlet starts");
+    if let Some(address) = options.listen
+        && let Err(e) = http::start(address, Arc::clone(&status))
+    {
+        warn!(error = %e, "no thread for HTTP: health and metrics are not served");
+    }
     reconcile::Agent::start(options, signals, status)?.run()
 }

@@ -44,6 +44,14 @@ pub fn drop_capabilities() -> Result<(), String> {
     keep(&CapsHashSet::from([Capability::CAP_NET_ADMIN]))
 }
 
+/// Gives up every capability of the calling thread.
+///
+/// # Errors
+/// The kernel's refusal, in words.
+pub fn drop_all_capabilities() -> Result<(), String> {
+    keep(&CapsHashSet::new())
+}
+
 fn keep(wanted: &CapsHashSet) -> Result<(), String> {
     let failed = |e: caps::errors::CapsError| format!("cannot give up capabilities: {e}");
     // Ambient first: what is ambient must be inheritable. A kernel before 4.3 has none.

@@ -5,7 +5,7 @@ use super::drift::{Backoff, Events};
 use super::process::{self, Request};
 use super::source::{self, Reading};
 use super::state::State;
-use super::status::{Status, unix};
+use super::status::{HealthCheck, Status, unix};
 use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::image::Image;
@@ -60,6 +60,7 @@ pub struct Agent {
     /// Services of the last sync that succeeded, and of what is wanted.
     synced: Services,
     services: Services,
+    health_checks: Vec<HealthCheck>,
     /// The sources said something new that is not in force and kept yet.
     pending: bool,
     ready: bool,
@@ -74,6 +75,7 @@ impl Agent {
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let state = State::new(&options.state_dir);
         // Asked first: without the right to read the tables nothing else makes sense.
+        let kept = state.load();
         let loaded = kernel::about(&mut netlink)?;
         let mut agent = Self {
             state,
@@ -87,9 +89,10 @@ impl Agent {
             due: Due::default(),
             retry_after: RETRY.0,
             last_sync: None,
-            wanted: agent_wanted(&options),
+            wanted: kept.clone(),
             synced: Services::default(),
             services: Services::default(),
+            health_checks: kept.as_ref().map(|image| health::of_program(&image.program())).unwrap_or_default(),
             pending: false,
             ready: false,
             options,
@@ -211,23 +214,24 @@ impl Agent {
         self.watch.rescan();
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, warnings } = match source::read(&self.options.files, &self.options.node) {
-            Ok(reading) => reading,
-            Err(refusal) => {
-                metrics.reads_refused.inc();
-                metrics.source_ok.set(0);
-                error!("the sources are refused, what is in force stays: {refusal}");
-                self.status.update(|s| s.refusal = Some(refusal.to_string()));
-                return;
-            }
-        };
+        let Reading { image, services, health_checks, warnings } =
+            match source::read(&self.options.files, &self.options.node) {
+                Ok(reading) => reading,
+                Err(refusal) => {
+                    metrics.reads_refused.inc();
+                    metrics.source_ok.set(0);
+                    error!("the sources are refused, what is in force stays: {refusal}");
+                    self.status.update(|s| s.refusal = Some(refusal.to_string()));
+                    return;
+                }
+            };
         for warning in &warnings {
             warn!("{warning}");
         }
         metrics.source_ok.set(1);
         self.status.update(|s| s.refusal = None);
         let same = self.wanted.as_ref() == Some(&image);
-        (self.wanted, self.services) = (Some(image), services);
+        (self.wanted, self.services, self.health_checks) = (Some(image), services, health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
         } else {
@@ -271,9 +275,10 @@ impl Agent {
             s.content_id = Some(id.to_string());
             s.last_sync = Some(SystemTime::now());
             s.failure = None;
-            s.health_checks = health::checks(&program);
+            s.health_checks.clone_from(&self.health_checks);
             s.node_port_addresses = health::addresses(&program);
         });
+        self.status.announce();
         if std::mem::take(&mut self.pending) {
             self.after_change();
         }
@@ -312,8 +317,4 @@ impl Agent {
         self.due.retry = Some(Instant::now() + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY.1);
     }
-}
-
-fn agent_wanted(options: &Options) -> Option<Image> {
-    State::new(&options.state_dir).load()
 }

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::conntrack::Services;
+use super::health;
+use super::status::HealthCheck;
 
 /// Why the sources are no table. What is in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,8 @@ pub struct Reading {
     pub image: Image,
     /// Services with the endpoints that serve, for conntrack.
     pub services: Services,
+    /// Ports that load balancers ask.
+    pub health_checks: Vec<HealthCheck>,
     /// Remarks on what was left out, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -55,12 +59,14 @@ pub fn read(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError>
             let table = table.as_table();
             let image = Image::compile(&table).map_err(|e| SourceError::Program(describe(&e, &table)))?;
             let warnings = report.warnings.iter().map(ToString::to_string).collect();
-            Ok(Reading { image, services: Services::of_table(&table), warnings })
+            let (services, health_checks) = (Services::of_table(&table), health::of_table(&table));
+            Ok(Reading { image, services, health_checks, warnings })
         }
         Loaded::Program { bytes, path } => {
             let image = Image::from_bytes(bytes).map_err(|e| SourceError::Program(format!("{path}: {e}")))?;
-            let services = Services::of_program(&image.program());
-            Ok(Reading { image, services, warnings: Vec::new() })
+            let program = image.program();
+            let (services, health_checks) = (Services::of_program(&program), health::of_program(&program));
+            Ok(Reading { image, services, health_checks, warnings: Vec::new() })
         }
     }
 }

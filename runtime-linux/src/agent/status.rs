@@ -1,5 +1,7 @@
 //! What the agent knows about itself, for the server's thread: metrics, and a small record of the last sync.
 
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -7,9 +9,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Labels of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -148,6 +151,18 @@ pub struct Standing {
     pub node_port_addresses: Vec<std::net::IpAddr>,
 }
 
+impl Standing {
+    /// The loop turned within this time.
+    pub fn is_alive(&self, within: Duration) -> bool {
+        self.beat.elapsed() < within
+    }
+
+    /// It is alive, and what is wanted is in force. A table that is refused leaves the old one wanted.
+    pub fn is_healthy(&self, within: Duration) -> bool {
+        self.is_alive(within) && self.last_sync.is_some() && self.failure.is_none()
+    }
+}
+
 /// A `healthCheckNodePort`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -167,11 +182,16 @@ pub struct Status {
     /// Counters.
     pub metrics: Metrics,
     standing: Mutex<Standing>,
+    /// Readable once there is something new for the server.
+    news: EventFd,
 }
 
 impl Status {
     /// Nothing done yet.
-    pub fn new() -> Self {
+    ///
+    /// # Errors
+    /// No file descriptor is left.
+    pub fn new() -> Result<Self, Errno> {
         let standing = Standing {
             content_id: None,
             last_sync: None,
@@ -181,7 +201,8 @@ impl Status {
             health_checks: Vec::new(),
             node_port_addresses: Vec::new(),
         };
-        Self { metrics: Metrics::default(), standing: Mutex::new(standing) }
+        let news = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { metrics: Metrics::default(), standing: Mutex::new(standing), news })
     }
 
     /// A copy.
@@ -194,13 +215,24 @@ impl Status {
         change(&mut self.lock());
     }
 
+    /// Wakes the server.
+    pub fn announce(&self) {
+        // Full, it is readable already.
+        let _ = self.news.write(1);
+    }
+
+    /// Becomes readable when there is something new.
+    pub fn news(&self) -> BorrowedFd<'_> {
+        self.news.as_fd()
+    }
+
+    /// Takes note of what is new.
+    pub fn hear(&self) {
+        // Nothing new is no error.
+        let _ = self.news.read();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Status {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -4,6 +4,7 @@ use super::args::Input;
 use super::failure::Failure;
 use crate::agent::{self, Options};
 use clap::{Args, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
@@ -27,12 +28,27 @@ pub struct RunArgs {
     /// Remove the rules when the agent ends; without this they stay in force
     #[arg(long, env = "NATLET_CLEANUP_ON_EXIT")]
     pub cleanup_on_exit: bool,
+    /// Where /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
+    #[arg(long, value_name = "IP:PORT", env = "NATLET_LISTEN", default_value = "127.0.0.1:10249", value_parser = parse_listen)]
+    pub listen: Listen,
     /// How to log, on standard error
     #[arg(long, value_enum, env = "NATLET_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
     /// What to log
     #[arg(long, value_enum, env = "NATLET_LOG_LEVEL", default_value = "info")]
     pub log_level: LogLevel,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(Option<SocketAddr>);
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    if text == "off" {
+        return Ok(Listen(None));
+    }
+    let address = text.parse().map_err(|_| "give an address and a port, as 127.0.0.1:10249 or [::1]:10249, or off")?;
+    Ok(Listen(Some(address)))
 }
 
 /// Form of the log.
@@ -68,6 +84,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         state_dir: args.state_dir,
         min_sync_period: args.min_sync_period,
         sync_period: args.sync_period.max(Duration::from_secs(1)),
+        listen: args.listen.0,
         reset_removed: args.reset_removed,
         cleanup_on_exit: args.cleanup_on_exit,
     };
