@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ("signals_reload_and_stop", signals_reload_and_stop),
         ("health_and_metrics_are_served", service::health_and_metrics_are_served),
         ("a_load_balancer_asks_for_local_endpoints", service::a_load_balancer_asks_for_local_endpoints),
+        ("it_is_small", service::it_is_small),
         ("systemd_is_told", service::systemd_is_told),
         ("the_unit_is_one_that_systemd_accepts", service::the_unit_is_one_that_systemd_accepts),
         ("connections_live_through_many_changes", traffic::connections_live_through_many_changes),

@@ -93,6 +93,59 @@ pub fn a_load_balancer_asks_for_local_endpoints() -> Test {
     daemon.stop()
 }
 
+/// Resident memory and the processor's time of an agent at rest, after some changes. Budgets are those of a release build.
+pub fn it_is_small() -> Test {
+    for (services, endpoints, budget) in [(1_000, 5, 10_240), (10_000, 10, 61_440)] {
+        let (host, place) = (Namespace::new("node")?, Place::new("small")?);
+        let large = |shift: usize| {
+            let mut text = String::from("[node]\ncluster-cidr = [\"10.128.0.0/9\"]\n");
+            for i in 0..services {
+                let pods: Vec<String> = (0..endpoints)
+                    .map(|e| format!("\"10.{}.{}.{}:8080\"", 128 + i / 256, i % 256, 1 + e + shift))
+                    .collect();
+                text += &format!(
+                    "[[service]]\nname = \"n{}/s{i}\"\nport = 80\ncluster-ip = \"10.1.{}.{}\"\nendpoints = [{}]\n",
+                    i % 50,
+                    i / 256,
+                    i % 256,
+                    pods.join(", ")
+                );
+            }
+            text
+        };
+        place.write(&large(0))?;
+        let daemon = Daemon::start(&host, &place, &[])?;
+        within("not in force", 20 * LIMIT, || Ok(place.path("state/program.0").exists()))?;
+        for shift in 1..4 {
+            place.write(&large(shift))?;
+            within("no sync", 20 * LIMIT, || Ok(place.log().matches("why=\"sources\"").count() > shift))?;
+        }
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", daemon.id()));
+        let field = |name: &str| -> Result<usize, Failed> {
+            let status = read("status")?;
+            let line = status.lines().find(|l| l.starts_with(name)).ok_or("no such line")?;
+            Ok(line.split_whitespace().nth(1).ok_or("no number")?.parse()?)
+        };
+        std::thread::sleep(Duration::from_millis(500));
+        let ticks = || {
+            Ok::<_, Failed>(read("stat")?.split_whitespace().skip(13).take(2).map(str::to_owned).collect::<Vec<_>>())
+        };
+        let before = ticks()?;
+        std::thread::sleep(Duration::from_secs(1));
+        println!(
+            "{services} services x {endpoints}: resident {} kB, at most {} kB; processor ticks in a second at rest: {before:?} to {:?}",
+            field("VmRSS")?,
+            field("VmHWM")?,
+            ticks()?
+        );
+        if std::env::var_os(crate::daemon::BINARY).is_some() {
+            holds("resident memory is within its budget", field("VmRSS")? <= budget)?;
+        }
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
 pub fn systemd_is_told() -> Test {
     let (host, place) = (Namespace::new("node")?, Place::new("notify")?);
     place.write(&table(SECOND))?;

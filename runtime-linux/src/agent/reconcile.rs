@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,14 +53,16 @@ pub struct Agent {
     events: Events,
     conntrack: Option<Conntrack>,
     state: State,
+    /// A digest of what the state directory holds: names count too, which a content id leaves out.
+    saved: Option<u64>,
     backoff: Backoff,
     due: Due,
     retry_after: Duration,
     last_sync: Option<Instant>,
     wanted: Option<Image>,
     /// Services of the last sync that succeeded, and of what is wanted.
-    synced: Services,
-    services: Services,
+    synced: Arc<Services>,
+    services: Arc<Services>,
     health_checks: Vec<HealthCheck>,
     /// The sources said something new that is not in force and kept yet.
     pending: bool,
@@ -73,12 +76,13 @@ impl Agent {
         let events = Events::open(netlink.port())?;
         let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
-        let state = State::new(&options.state_dir);
+        let mut state = State::new(&options.state_dir);
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
         let loaded = kernel::about(&mut netlink)?;
         let mut agent = Self {
             state,
+            saved: kept.as_ref().map(digest),
             status,
             signals,
             watch,
@@ -89,14 +93,15 @@ impl Agent {
             due: Due::default(),
             retry_after: RETRY.0,
             last_sync: None,
-            wanted: kept.clone(),
-            synced: Services::default(),
-            services: Services::default(),
+            synced: Arc::default(),
+            services: Arc::default(),
+            wanted: None,
             health_checks: kept.as_ref().map(|image| health::of_program(&image.program())).unwrap_or_default(),
             pending: false,
             ready: false,
             options,
         };
+        agent.wanted = kept;
         if loaded.is_none() && agent.wanted.is_some() {
             info!("the last good program is put in force before anything else is read");
             agent.sync("boot");
@@ -231,7 +236,7 @@ impl Agent {
         metrics.source_ok.set(1);
         self.status.update(|s| s.refusal = None);
         let same = self.wanted.as_ref() == Some(&image);
-        (self.wanted, self.services, self.health_checks) = (Some(image), services, health_checks);
+        (self.wanted, self.services, self.health_checks) = (Some(image), Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
         } else {
@@ -299,11 +304,15 @@ impl Agent {
                 Err(e) => warn!(error = %e, "conntrack could not be cleaned"),
             }
         }
-        self.synced.clone_from(&self.services);
+        self.synced = Arc::clone(&self.services);
         let Some(image) = &self.wanted else { return };
-        if self.state.load().as_ref() != Some(image)
-            && let Err(e) = self.state.save(image)
-        {
+        let digest = digest(image);
+        if self.saved == Some(digest) {
+            return;
+        }
+        self.saved = Some(digest);
+        if let Err(e) = self.state.save(image) {
+            (self.saved, self.pending) = (None, true); // the next sync tries again
             self.status.metrics.state_failures.inc();
             warn!(error = %e, directory = %self.options.state_dir.display(),
                 "the program could not be kept for the next boot; the one kept before still is");
@@ -317,4 +326,8 @@ impl Agent {
         self.due.retry = Some(Instant::now() + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY.1);
     }
+}
+
+fn digest(image: &Image) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(image.as_bytes())
 }

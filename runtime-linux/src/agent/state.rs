@@ -27,29 +27,36 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct State {
     directory: PathBuf,
+    /// Sequence numbers of the slots' whole programs, once they were read: nobody else writes them.
+    sequences: Option<[Option<u64>; 2]>,
 }
 
 impl State {
     /// A state directory; it is made at the first [`save`](Self::save).
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), sequences: None }
     }
 
     /// The newest whole program; `None` if there is none. Slots that are damaged, or that a newer natlet wrote in a
     /// format unknown here, are passed over.
-    pub fn load(&self) -> Option<Image> {
-        self.slots().into_iter().flatten().max_by_key(|(sequence, _)| *sequence).map(|(_, image)| image)
+    pub fn load(&mut self) -> Option<Image> {
+        let slots = self.slots();
+        self.sequences = Some(slots.each_ref().map(|slot| slot.as_ref().map(|(sequence, _)| *sequence)));
+        slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence).map(|(_, image)| image)
     }
 
     /// Keeps a program. The slot with the newest whole program is not touched.
     ///
     /// # Errors
     /// The file system's: full, read-only, not allowed. What was kept before is still there.
-    pub fn save(&self, image: &Image) -> io::Result<()> {
-        let sequences = self.slots().map(|slot| slot.map(|(sequence, _)| sequence));
+    pub fn save(&mut self, image: &Image) -> io::Result<()> {
+        // Until this one is whole, the next attempt reads again what is there.
+        let known = self.sequences.take();
+        let sequences = known.unwrap_or_else(|| self.slots().map(|slot| slot.map(|(sequence, _)| sequence)));
         let next = sequences.iter().flatten().max().map_or(1, |s| s.saturating_add(1));
         let [first, second] = sequences;
-        let slot = SLOTS[usize::from(first.is_some() && first >= second)];
+        let index = usize::from(first.is_some() && first >= second);
+        let slot = SLOTS[index];
         fs::create_dir_all(&self.directory)?;
         let temporary = self.directory.join(format!("{slot}.new"));
         let written = write_synced(&temporary, &encode(next, image.as_bytes()))
@@ -59,7 +66,9 @@ impl State {
             let _ = fs::remove_file(&temporary);
             return Err(error);
         }
-        File::open(&self.directory)?.sync_all()
+        File::open(&self.directory)?.sync_all()?;
+        self.sequences = Some(if index == 0 { [Some(next), second] } else { [first, Some(next)] });
+        Ok(())
     }
 
     fn slots(&self) -> [Option<(u64, Image)>; 2] {
@@ -135,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_loaded_and_slots_take_turns() {
-        let state = state("turns");
+        let mut state = state("turns");
         assert_eq!(state.load(), None);
         for n in 0..5 {
             state.save(&image(n)).unwrap();
@@ -150,7 +159,7 @@ mod tests {
     /// also where the file system renamed before it wrote the data.
     #[test]
     fn a_power_cut_at_any_byte_leaves_the_old_or_the_new_program() {
-        let state = state("cut");
+        let mut state = state("cut");
         state.save(&image(1)).unwrap();
         state.save(&image(2)).unwrap();
         let slot = SLOTS.iter().find(|s| decode(&read(&state.directory.join(s)).unwrap()).unwrap().0 == 1).unwrap();
@@ -189,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_leaves_what_was_kept() {
-        let state = state("refused");
+        let mut state = state("refused");
         state.save(&image(1)).unwrap();
         // directories in the way of both temporary files
         for slot in SLOTS {
