@@ -1,5 +1,6 @@
 //! The case files in `tests/cases/`: every flow through `natlet trace`, through the core's decision on the compiled
-//! program, and as real connections through the real kernel after `natlet load`. All three must say what the file says.
+//! program, as packets through the core's translator, and as real connections through the real kernel after `natlet load`.
+//! All must say what the file says.
 //!
 //! The commands are the real ones: with `NATLET_AS_COMMAND=1` this program is `natlet`.
 
@@ -9,6 +10,7 @@ use natlet::lab::{self, Listener, Namespace, Plan, Servers, Skip, Topology};
 use natlet_core::{Protocol, Verdict};
 use natlet_tests::case::{Case, Line};
 use natlet_tests::flow::{self, Flow, Outcome};
+use natlet_tests::translated;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -119,6 +121,9 @@ fn run(text: &str, ipv6: bool, kernel: bool, tally: &Mutex<Tally>) -> Result<(),
             if got != *outcome {
                 complain(engine, got.to_string());
             }
+        }
+        if let Err(got) = translated::check(named.program(), *protocol, line.from, line.to, outcome) {
+            complain("translator", got);
         }
     }
     let mut unsent = BTreeMap::new();

@@ -4,7 +4,7 @@
 //! of ClusterIPs, unallocated service addresses. Everything is decided on the original source.
 
 use crate::program::{EndpointList, Program, ProgramFrontend, RecordEndpoint};
-use crate::table::{FrontendKind, Policy, Protocol};
+use crate::table::{Choice, FrontendKind, Policy, Protocol};
 use core::fmt;
 use core::net::IpAddr;
 
@@ -179,6 +179,19 @@ pub struct Decision<'a> {
 }
 
 impl Decision<'_> {
+    /// The one endpoint that this source always gets, where the service chooses by a hash of the source. Session affinity
+    /// may still hold the source at another one for a while, after the list has changed.
+    pub fn hashed(&self) -> Option<RecordEndpoint> {
+        let by_hash = self.frontend.is_some_and(|f| f.record.choice() == Choice::SourceHash);
+        self.endpoints.filter(|_| by_hash)?.hashed(self.source)
+    }
+
+    /// The session affinity of a packet that is translated, in seconds: a source that the service saw so recently keeps
+    /// its endpoint.
+    pub fn affinity_timeout(&self) -> Option<u32> {
+        self.frontend.filter(|_| self.endpoints.is_some())?.record.affinity_timeout()
+    }
+
     /// Whether a connection to this endpoint has its source rewritten, hairpin included.
     pub fn masquerades(&self, endpoint: &RecordEndpoint) -> bool {
         self.masquerade.is_yes() || self.is_hairpin(endpoint)

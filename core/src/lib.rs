@@ -17,13 +17,16 @@ mod compile;
 mod decide;
 mod error;
 mod hash;
+mod jhash;
 pub mod owned;
 mod program;
 pub mod table;
+pub mod translate;
 
 pub use compile::{compile, max_len, scratch_len, strip_names};
 pub use decide::{Class, Decision, ListKind, Masquerade, Packet, Reason, Verdict};
 pub use error::{CompileError, ProgramError};
+pub use jhash::{SOURCE_HASH_SEED, jhash};
 pub use program::{
     ContentId, Context, EndpointList, MAGIC, Name, Program, ProgramFrontend, Record, RecordEndpoint, VERSION,
 };

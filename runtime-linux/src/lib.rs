@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  source ──▶ image (a program in memory) ─┬─▶ lower ──▶ nft (objects, difference) ──▶ netlink ──▶ kernel
+//!                                          ├─▶ gateway (core's translator on a TUN device)
 //!                                          └─▶ view, export, cli
 //! ```
 
@@ -9,6 +10,7 @@ pub mod agent;
 pub mod cli;
 pub mod difference;
 pub mod export;
+pub mod gateway;
 pub mod image;
 pub mod kernel;
 pub mod lab;

@@ -15,8 +15,8 @@ pub const AS_COMMAND: &str = "NATLET_AS_COMMAND";
 
 /// The `main` of a test binary: the command where asked for, else the tests, in a private network.
 pub fn main(tests: &[Named]) -> ExitCode {
-    if std::env::var_os(AS_COMMAND).is_some() {
-        return natlet::cli::main();
+    if let Some(status) = as_command() {
+        return status;
     }
     let arguments = Arguments::from_args();
     if let Err(error) = lab::enter() {
@@ -29,11 +29,29 @@ pub fn main(tests: &[Named]) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Runs the command and gives its exit status, where this process shall be the command.
+pub fn as_command() -> Option<ExitCode> {
+    std::env::var_os(AS_COMMAND).is_some().then(natlet::cli::main)
+}
+
+/// The command as a process that is not started yet.
+pub fn command() -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test binary has a path"));
+    command.env(AS_COMMAND, "1");
+    command
+}
+
+/// Runs the command in this process's own network and `directory`; it must succeed. Returns what it prints.
+pub fn host_natlet(directory: &str, arguments: &[&str]) -> Result<Vec<u8>, Failed> {
+    let output = command().args(arguments).current_dir(directory).stdin(Stdio::null()).output()?;
+    text(&format!("natlet {}", arguments.join(" ")), &output)?;
+    Ok(output.stdout)
+}
+
 /// Runs the `natlet` command in a host, with `input` as its standard input.
 pub fn natlet_with(host: &Namespace, arguments: &[&str], input: &str) -> Output {
     host.run(|| {
-        let mut child = Command::new(std::env::current_exe().expect("a test binary has a path"))
-            .env(AS_COMMAND, "1")
+        let mut child = command()
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

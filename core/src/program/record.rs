@@ -7,6 +7,7 @@
 //! lie in the overlap and are stored once.
 
 use crate::bytes::{Reader, index, scale};
+use crate::jhash::source_hash;
 use crate::table::{Choice, Cidr, Policy};
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -323,5 +324,10 @@ impl<'a> EndpointList<'a> {
     /// The endpoint that uniform 32 bits draw, scaled as the kernel's `numgen random mod slots()` scales them.
     pub fn draw(&self, random: u32) -> Option<RecordEndpoint> {
         self.slot(scale(random, self.slots()))
+    }
+
+    /// The endpoint that a source gets under [`Choice::SourceHash`]: the one that the kernel's rules choose.
+    pub fn hashed(&self, source: IpAddr) -> Option<RecordEndpoint> {
+        self.slot(scale(source_hash(source), self.slots()))
     }
 }

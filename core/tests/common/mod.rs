@@ -6,13 +6,16 @@
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::expect_used,
+    clippy::panic,
     clippy::pedantic,
     missing_docs,
     reason = "test helper, shared"
 )]
 
 pub mod checks;
+pub mod packet;
 pub mod random;
+pub mod rig;
 
 use natlet_core::{
     Choice, Cidr, CompileError, Endpoint, Frontend, FrontendKind, Node, Policy, Protocol, Service, ServiceTable,

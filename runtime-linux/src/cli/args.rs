@@ -14,6 +14,22 @@ pub struct Cli {
     pub command: Command,
 }
 
+const GATEWAY_HELP: &str = "\
+Example, for services in 10.96.0.0/12 and 192.0.2.2 as the gateway's own address, which the host must not have:
+  ip tuntap add dev natlet0 mode tun && ip link set natlet0 up txqueuelen 10000
+  sysctl -w net.ipv4.ip_forward=1
+  sysctl -w net.ipv4.conf.natlet0.rp_filter=2 net.ipv4.conf.natlet0.accept_local=1
+  ip route add 10.96.0.0/12 dev natlet0 table 100
+  ip route add 192.0.2.2 dev natlet0 table 100
+  ip rule add not iif natlet0 lookup 100
+  natlet gateway --tun natlet0 --node-ip 192.0.2.2 services.toml
+
+Replies to connections that are not masqueraded must be routed into the device too:
+  ip route add default dev natlet0 table 101
+  ip rule add iif eth1 lookup 101 && ip rule add iif lo ipproto icmp lookup 101
+
+Signals: SIGHUP reads the files again, SIGUSR1 prints the counters, SIGTERM ends.";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Try a service table in a private namespace: real kernel, real connections, the host untouched, no root needed
@@ -49,6 +65,9 @@ pub enum Command {
         after_help = "Examples:\n  natlet diff services.toml\n  natlet diff -o json services.yaml || natlet load services.yaml\n\nExit status: 0 no difference, 1 some, 2 error. The kernel is read back: what others changed in it is told too."
     )]
     Diff(DiffArgs),
+    /// Translate packets on a TUN device, without the kernel's NAT; needs CAP_NET_ADMIN
+    #[command(after_help = GATEWAY_HELP)]
+    Gateway(GatewayArgs),
     /// Write a service table in a form that other tools read
     #[command(
         after_help = "Examples:\n  natlet export --format iptables-save services.yaml | iptables-restore --test\n  natlet export --format nft services.toml | nft -f -\n  natlet export --format dot services.toml | dot -Tsvg -o services.svg\n  kubectl get svc,endpointslices,nodes -A -o yaml | natlet export --format toml - > services.toml"
@@ -200,6 +219,21 @@ pub struct StatusArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Name of the TUN device; it is made if it does not exist, and gone at the end then
+    #[arg(long, value_name = "NAME")]
+    pub tun: String,
+    /// Connections of each address family that there is memory for (170 bytes for one of each)
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
+    pub flows: u32,
+    /// Serve the counters to Prometheus at this address; a port alone is this machine's loopback
+    #[arg(long, value_name = "[IP:]PORT", value_parser = parse_loopback)]
+    pub metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub input: Input,
+}
+
+#[derive(Debug, Args)]
 pub struct ExportArgs {
     /// What to write
     #[arg(long, value_enum)]
@@ -224,6 +258,11 @@ pub enum Format {
     Toml,
     /// A picture of frontends, services and endpoints, for Graphviz
     Dot,
+}
+
+fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    port.or_else(|_| text.parse()).map_err(|_| "give a port such as 9469, or an address such as 192.0.2.1:9469".into())
 }
 
 fn parse_protocol(text: &str) -> Result<Protocol, String> {

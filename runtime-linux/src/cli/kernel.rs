@@ -1,11 +1,10 @@
 //! `natlet load`, `unload` and `status`.
 
 use super::args::{LoadArgs, Output, StatusArgs};
-use super::failure::{Failure, print, remark};
+use super::failure::{Failure, print};
 use super::input;
 use crate::kernel::{self, Status};
 use crate::netlink::Netlink;
-use natlet_core::Program;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,21 +12,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
-    warn(&program);
     let failed = |e| Failure::operation("loading into the kernel", e);
     let mut netlink = Netlink::open().map_err(failed)?;
     let outcome = kernel::load(&mut netlink, &program).map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
-}
-
-/// Says what the table asks for and the kernel's rules do not do.
-pub fn warn(program: &Program<'_>) {
-    for (record, name) in program.services() {
-        if record.affinity_timeout().is_some() {
-            let name = name.map_or("a service", |n| n.name);
-            remark(&format!("warning: {name}: session affinity is not yet enforced in the kernel"));
-        }
-    }
 }
 
 pub fn unload() -> Result<(), Failure> {

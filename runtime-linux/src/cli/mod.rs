@@ -6,6 +6,7 @@ mod diff;
 mod export;
 mod failure;
 mod flows;
+mod gateway;
 mod input;
 mod kernel;
 mod run;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Trace(args) => trace::run(&args),
+        Command::Gateway(args) => gateway::run(args),
         Command::Export(args) => export::run(&args),
     };
     match result {

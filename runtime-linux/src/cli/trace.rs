@@ -84,7 +84,10 @@ pub(super) fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision
             probability: f64::from(e.weight) / slots,
             masquerade: decision.masquerades(e),
         };
-        endpoints = list.iter().map(|e| share(&e)).collect();
+        endpoints = match decision.hashed() {
+            Some(one) => vec![AnswerEndpoint { probability: 1.0, ..share(&one) }],
+            None => list.iter().map(|e| share(&e)).collect(),
+        };
         endpoints.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
     }
     Answer {
@@ -106,6 +109,9 @@ fn reason(packet: &Packet, decision: &Decision<'_>, assumed: bool) -> String {
         let _ = write!(text, "; {}", why_list(decision, list));
     }
     if decision.verdict == Verdict::Dnat {
+        if let Some(choice) = choice(decision) {
+            let _ = write!(text, "; {choice}");
+        }
         let _ = write!(text, "; {}", decision.masquerade);
     }
     if assumed {
@@ -132,6 +138,21 @@ fn why_list(decision: &Decision<'_>, list: ListKind) -> &'static str {
             "Cluster list: pods and the node itself are not bound by externalTrafficPolicy Local"
         }
         (ListKind::Cluster, false) => "Cluster list: the traffic policy is Cluster",
+    }
+}
+
+/// How the endpoint is chosen, where it is not simply drawn.
+fn choice(decision: &Decision<'_>) -> Option<String> {
+    let hashed = decision.hashed().is_some();
+    match (decision.affinity_timeout(), hashed) {
+        (None, false) => None,
+        (None, true) => Some("chosen by a hash of the source".into()),
+        (Some(seconds), _) => {
+            let new = if hashed { "are given one by a hash of the source" } else { "draw" };
+            Some(format!(
+                "session affinity: new clients {new}; a client seen in the last {seconds} s keeps its endpoint"
+            ))
+        }
     }
 }
 
@@ -164,6 +185,9 @@ fn explain(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, answ
     }
     if let Some(list) = decision.list {
         let _ = writeln!(out, "  list      {}", why_list(decision, list));
+    }
+    if let Some(choice) = choice(decision) {
+        let _ = writeln!(out, "  choice    {choice}");
     }
     let verdict = match decision.verdict {
         Verdict::Dnat => "dnat".to_owned(),

@@ -5,7 +5,7 @@
 
 use super::args::{Output, TryArgs};
 use super::failure::{Failure, lines, print, remark};
-use super::{input, kernel::warn};
+use super::input;
 use crate::kernel;
 use crate::lab::{self, Listener, Plan, Probe, ProbeResult, Topology};
 use crate::netlink::Netlink;
@@ -55,7 +55,6 @@ impl Row {
 pub fn run(args: &TryArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
-    warn(&program);
     let lab_failed = |e| Failure::operation("making a private namespace", e);
     lab::enter().map_err(lab_failed)?;
     let topology = Topology::build(&plan(&program)).map_err(lab_failed)?;

@@ -1,9 +1,11 @@
 //! Changes that no service accounts for.
 
 use super::ServiceChange;
-use super::meaning::{Frontend, Meaning, address, frontend, is_per_frontend, setting};
+use super::affinity::{is_per_number, service_number};
+use super::meaning::{Frontend, Key, Meaning, address, frontend, is_per_frontend, setting};
 use crate::kernel::ABOUT;
 use crate::nft::diff::{ChangeKind, ElementChange, Plan};
+use crate::nft::model::Family;
 use natlet_core::Protocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +38,7 @@ pub(super) fn of(plan: &Plan<'_>, old: &Meaning, new: &Meaning, services: &[Serv
         out.push(format!("{title} {}{more}", elements.join(", ")));
     }
     // chains that draw come and go with the lengths of lists
-    let drawing = |name: &str| name.starts_with("select-") && !services.is_empty();
+    let drawing = |name: &str| (name.starts_with("select-") || name.starts_with("remember-")) && !services.is_empty();
     for chain in plan.chains.iter().filter(|c| c.kind == ChangeKind::Changed || !drawing(c.name)) {
         let (name, family) = (chain.name, chain.family.name());
         out.push(match chain.kind {
@@ -97,13 +99,18 @@ impl<'m> Accounts<'m> {
         if setting(&set.name).is_some() || set.name == ABOUT {
             return true;
         }
+        let owner = |m: &Meaning, key: Key| {
+            let service = m.frontends.get(&key).map(|f| f.service.as_str());
+            service.is_some_and(|s| self.services.contains(&(s, key.protocol)))
+        };
         if is_per_frontend(&set.name) {
             let Some((key, _)) = frontend(change.family, set, element.key) else { return false };
-            let owner = |m: &Meaning| {
-                let service = m.frontends.get(&key).map(|f| f.service.as_str());
-                service.is_some_and(|s| self.services.contains(&(s, key.protocol)))
-            };
-            return owner(self.old) || owner(self.new);
+            return owner(self.old, key) || owner(self.new, key);
+        }
+        if is_per_number(&set.name) {
+            let Some(number) = service_number(element.key) else { return false };
+            let of = (change.family == Family::Ip6, number);
+            return [self.old, self.new].iter().any(|m| m.numbers.get(&of).is_some_and(|key| owner(m, *key)));
         }
         let derived_of: fn(&Addresses) -> &BTreeSet<IpAddr> = match set.name.as_str() {
             "cluster-ips" => |a| &a.frontends,

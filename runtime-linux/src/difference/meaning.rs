@@ -1,5 +1,6 @@
 //! What a family's sets say about services: the lowering, read backwards. It takes the wanted and the loaded sets alike.
 
+use super::affinity::{self, Numbered};
 use crate::nft::model::{Element, Family, Field, Set, Verdict, width};
 use crate::nft::text::Concat;
 use natlet_core::Protocol;
@@ -70,12 +71,14 @@ impl fmt::Display for Masquerade {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meaning {
     pub frontends: BTreeMap<Key, Frontend>,
+    /// A frontend of each service port that has a number, by family.
+    pub numbers: BTreeMap<(bool, u32), Key>,
     /// Prefixes by the flag that sets them.
     pub settings: BTreeMap<&'static str, BTreeSet<String>>,
 }
 
 /// Sets whose keys start with a frontend: of each, what its elements say.
-const PER_FRONTEND: [(&str, Says); 14] = [
+const PER_FRONTEND: [(&str, Says); 18] = [
     ("services", Says::Outcome),
     ("node-ports", Says::Outcome),
     ("local-services", Says::LocalOutcome),
@@ -84,6 +87,10 @@ const PER_FRONTEND: [(&str, Says); 14] = [
     ("node-port-endpoints", Says::Cluster),
     ("local-endpoints", Says::Local),
     ("local-node-port-endpoints", Says::Local),
+    ("affinity-ids", Says::Number { local: false }),
+    ("node-port-affinity-ids", Says::Number { local: false }),
+    ("local-affinity-ids", Says::Number { local: true }),
+    ("local-node-port-affinity-ids", Says::Number { local: true }),
     ("masquerade-always", Says::Masquerade(Masquerade::Always)),
     ("masquerade-node-ports", Says::Masquerade(Masquerade::Always)),
     ("masquerade-node", Says::Masquerade(Masquerade::FromNode)),
@@ -102,6 +109,10 @@ enum Says {
     LocalOutcome,
     Cluster,
     Local,
+    /// The number of its list of endpoints.
+    Number {
+        local: bool,
+    },
     Masquerade(Masquerade),
     Restricted,
     Range,
@@ -121,13 +132,14 @@ impl Meaning {
     /// Reads one family's sets.
     pub fn add<'s>(&mut self, family: Family, sets: impl Iterator<Item = &'s Set> + Clone) {
         let says = |set: &Set| PER_FRONTEND.iter().find(|(name, _)| *name == set.name).map(|(_, says)| *says);
+        let numbered = affinity::lists(family, &sets);
         // the maps of frontends come first: the rest is about frontends that they have
         for main in [true, false] {
             for set in sets.clone() {
                 match says(set) {
                     Some(says) if (says == Says::Outcome) == main => {
                         for element in set.elements.iter() {
-                            self.element(family, set, &element, says);
+                            self.element(family, set, &element, says, &numbered);
                         }
                     }
                     _ => {}
@@ -142,7 +154,7 @@ impl Meaning {
         }
     }
 
-    fn element(&mut self, family: Family, set: &Set, e: &Element<'_>, says: Says) {
+    fn element(&mut self, family: Family, set: &Set, e: &Element<'_>, says: Says, numbered: &Numbered) {
         let Some((key, rest)) = frontend(family, set, e.key) else { return };
         if says == Says::Outcome {
             let (outcome, drawn) = outcome(set.verdict(e.data));
@@ -156,6 +168,12 @@ impl Meaning {
             Says::LocalOutcome => _ = frontend.local.get_or_insert_default(),
             Says::Cluster => count(&mut frontend.cluster, family, e.data),
             Says::Local => count(frontend.local.get_or_insert_default(), family, e.data),
+            Says::Number { local } => {
+                let Some(number) = affinity::number(e.data) else { return };
+                let list = numbered.get(&number).cloned().unwrap_or_default();
+                *if local { frontend.local.get_or_insert_default() } else { &mut frontend.cluster } = list;
+                self.numbers.insert((key.v6, number & !1), key);
+            }
             Says::Masquerade(masquerade) => frontend.masquerade = masquerade,
             Says::Restricted => _ = frontend.ranges.get_or_insert_default(),
             Says::Range => {
@@ -209,9 +227,17 @@ fn outcome(verdict: Option<&Verdict>) -> (String, String) {
     }
 }
 
-/// `random` for `select-local-node-port-3`, `hash` for `select-hash-3`.
+/// `random` for `select-local-node-port-3`, `hash` for `select-hash-3`, `hash with affinity of 90 s` for
+/// `select-affinity-90-hash-3`.
 fn drawing(chain: &str) -> String {
     let rest = chain.trim_start_matches("select-").trim_end_matches(|c: char| c.is_ascii_digit());
     let rest = rest.trim_start_matches("local-").trim_start_matches("node-port-").trim_end_matches('-');
-    if rest.is_empty() { "random".into() } else { rest.to_owned() }
+    let (affinity, rest) = match rest.strip_prefix("affinity-") {
+        Some(rest) => {
+            let (seconds, rest) = rest.split_once('-').unwrap_or((rest, ""));
+            (format!(" with affinity of {seconds} s"), rest)
+        }
+        None => (String::new(), rest),
+    };
+    format!("{}{affinity}", if rest.is_empty() { "random" } else { rest })
 }

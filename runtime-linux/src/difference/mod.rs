@@ -4,6 +4,7 @@
 //! say about services is compared; what differs and belongs to no service (somebody added or deleted an element or a
 //! rule, other settings of the node) is told beside it, so that nothing that would be changed goes unsaid.
 
+mod affinity;
 mod leftover;
 mod meaning;
 mod service;

@@ -173,6 +173,25 @@ fn policies_weights_and_ranges_are_told() {
 }
 
 #[test]
+fn affinity_is_told_by_service() {
+    let with = TABLE.replace("port = 443\n", "port = 443\naffinity = 90\n");
+    let difference = between(TABLE, &with);
+    assert_eq!(only(&difference).details, ["endpoints are drawn by random with affinity of 90 s instead of random"]);
+    for (from, to, expected) in [
+        ("\"10.0.0.1:443\", ", "", "- endpoint 10.0.0.1:443"),
+        ("weight = 2", "weight = 3", "endpoint 10.0.0.2:443: weight 3 instead of 2"),
+        ("affinity = 90", "affinity = 91", "affinity of 91 s instead of random with affinity of 90 s"),
+    ] {
+        let difference = between(&with, &with.replace(from, to));
+        let text = format!("{difference:?}");
+        let change = only(&difference);
+        let (plain, minus) = (expected.trim_start_matches("- endpoint "), expected.starts_with("- "));
+        let told = if minus { format!("{:?}", change.endpoints_removed) } else { change.details.join("\n") };
+        assert!(told.contains(plain) && difference.other.is_empty(), "{expected:?} is not in\n{text}");
+    }
+}
+
+#[test]
 fn a_service_that_loses_its_endpoints_is_said_to_reject() {
     let difference = between(TABLE, &TABLE.replace("endpoints = [\"10.0.0.5:53\", \"10.0.0.6:53\"]", ""));
     let change = only(&difference);

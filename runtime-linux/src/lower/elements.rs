@@ -1,5 +1,6 @@
 //! Fills a family's sets and maps from a program.
 
+use super::affinity::Affinity;
 use super::ranges::merge;
 use super::{Features, Select};
 use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
@@ -35,12 +36,12 @@ impl Fields {
 }
 
 /// A set under construction.
-struct Building {
+pub(super) struct Building {
     name: &'static str,
     key: Vec<Field>,
     data: SetData,
     interval: bool,
-    elements: Elements,
+    pub(super) elements: Elements,
 }
 
 impl Building {
@@ -53,7 +54,7 @@ impl Building {
         Self { name, key: key.into(), data: SetData::None, interval: true, elements }
     }
 
-    fn map(name: &'static str, key: &[Field], data: &[Field]) -> Self {
+    pub(super) fn map(name: &'static str, key: &[Field], data: &[Field]) -> Self {
         let elements = Elements::new(width(key), width(data));
         Self { name, key: key.into(), data: SetData::Value(data.into()), interval: false, elements }
     }
@@ -73,13 +74,14 @@ impl Building {
         self.elements.push(key, &index.to_le_bytes(), clip(comment));
     }
 
-    fn finish(self) -> Set {
+    pub(super) fn finish(self) -> Set {
         let size = u32::try_from(self.elements.len()).unwrap_or(u32::MAX).saturating_mul(2).max(MIN_SIZE);
         Set {
             name: self.name.into(),
             key: self.key,
             data: self.data,
             interval: self.interval,
+            memory: None,
             size: (!self.interval).then(|| size.checked_next_power_of_two().unwrap_or(size)),
             comment: String::new(),
             elements: self.elements,
@@ -87,7 +89,7 @@ impl Building {
     }
 }
 
-fn clip(comment: &str) -> &str {
+pub(super) fn clip(comment: &str) -> &str {
     let mut end = comment.len().min(MAX_COMMENT);
     while !comment.is_char_boundary(end) {
         end -= 1;
@@ -117,9 +119,10 @@ impl Lists {
             List::Drop => Verdict::Drop,
             List::Draw(endpoints, select) => {
                 selects.insert(*select);
+                let endpoints = if select.affinity.is_some() { None } else { Some(endpoints) };
                 let mut slot = 0_u32;
                 let mut full = key.to_vec();
-                for e in endpoints.iter() {
+                for e in endpoints.into_iter().flat_map(EndpointList::iter) {
                     let mut data = address_bytes(e.address.ip());
                     data.extend_from_slice(&padded_port(e.address.port()));
                     for _ in 0..e.weight {
@@ -151,7 +154,8 @@ impl<'a> List<'a> {
             Self::Drop
         } else {
             let hash = record.choice() == Choice::SourceHash;
-            Self::Draw(endpoints, Select { node_port, local, hash, slots: endpoints.slots() })
+            let affinity = record.affinity_timeout();
+            Self::Draw(endpoints, Select { node_port, local, hash, affinity, slots: endpoints.slots() })
         }
     }
 }
@@ -164,7 +168,7 @@ pub fn address_bytes(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn padded_port(port: u16) -> [u8; 4] {
+pub(super) fn padded_port(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]
 }
@@ -194,6 +198,7 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
     let mut masquerade_local_node_ports = Building::set("masquerade-local-node-ports", &port);
     let mut restricted = Building::set("restricted", &vip);
     let mut allowed = Building::ranges("allowed", &[daddr, Field::L4Proto, Field::Dport, saddr]);
+    let mut affinity = Affinity::new(program, family);
     let mut features = Features::default();
 
     let names: HashMap<u32, &str> = program.services().filter_map(|(r, name)| Some((r.offset(), name?.name))).collect();
@@ -204,16 +209,16 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
         let node_port = f.kind == FrontendKind::NodePort;
         let policy = if f.kind.is_external() { record.external_policy() } else { record.internal_policy() };
         // ClusterIPs look at one list only; external frontends under policy Local at both, by class of source
-        let main = match (f.kind.is_external(), policy) {
-            (false, Policy::Local) => record.local(),
-            _ => record.cluster(),
-        };
+        let main_is_local = !f.kind.is_external() && policy == Policy::Local;
+        let main = if main_is_local { record.local() } else { record.cluster() };
+        affinity.enter(&key, &f, false, main_is_local, name);
         let lists = if node_port { &mut node_ports } else { &mut services };
         lists.enter(&key, &List::of(record, main, node_port, false), name, &mut features.selects);
         if f.kind.is_external() && policy == Policy::Local && record.any_usable() {
             let lists = if node_port { &mut local_node_ports } else { &mut local_services };
             let list = List::of(record, record.local(), node_port, true);
             lists.enter(&key, &list, name, &mut features.selects);
+            affinity.enter(&key, &f, true, true, name);
         }
         let (set, protocols) = match (f.kind, policy) {
             (FrontendKind::ClusterIp, _) => (None, None),
@@ -270,6 +275,7 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
     features.node_ports = !node_ports.verdicts.elements.is_empty();
     features.local_services = !local_services.verdicts.elements.is_empty();
     features.local_node_ports = !local_node_ports.verdicts.elements.is_empty();
+    features.siblings = affinity.has_siblings();
     features.restricted = !restricted.elements.is_empty();
     features.hairpin = !hairpin.elements.is_empty();
     features.pods = !pods.elements.is_empty();
@@ -299,7 +305,7 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
         node_ports.verdicts,
         local_node_ports.verdicts,
     ];
-    Filled { sets: sets.into_iter().map(Building::finish).collect(), features }
+    Filled { sets: sets.into_iter().map(Building::finish).chain(affinity.finish()).collect(), features }
 }
 
 /// Distinct addresses of all endpoints of a family.

@@ -9,10 +9,13 @@
 //! postrouting ── translated? original destination ──▶ masquerade-always, masquerade-node, cluster-ips ──▶ masquerade
 //! ```
 //!
+//! Services with session affinity go to chains of their own (`affinity.rs`).
+//!
 //! What decides about masquerading is read from conntrack's original tuple, so no packet mark is used. A packet that a
 //! `select-N` chain cannot translate (its two look-ups straddled an update) is counted and dropped there: it never leaves
 //! with a service's address, and the client's next try finds the new endpoints.
 
+mod affinity;
 mod elements;
 mod ranges;
 mod rules;
@@ -23,9 +26,6 @@ use std::collections::BTreeSet;
 
 /// Name of natlet's table in either family.
 pub const TABLE: &str = "natlet";
-
-/// The seed of `jhash` in source-hash choice, the same on every node so that all choose alike.
-pub const HASH_SEED: u32 = 0x6e61_746c;
 
 /// The ruleset of a program. `info` is what the kernel keeps with it for `natlet status`, at most 120 bytes.
 ///
@@ -77,6 +77,8 @@ struct Features {
     masquerade_node: BTreeSet<Protocol>,
     masquerade_node_ports: BTreeSet<Protocol>,
     masquerade_local_node_ports: BTreeSet<Protocol>,
+    /// Some service remembers clients, with endpoints in both of its lists.
+    siblings: bool,
     restricted: bool,
     hairpin: bool,
     pods: bool,
@@ -94,7 +96,12 @@ impl Features {
             "local-services" => self.local_services,
             "node-ports" => self.node_ports,
             "local-node-ports" => self.local_node_ports,
-            "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
+            "affinity-ids" | "local-affinity-ids" | "node-port-affinity-ids" | "local-node-port-affinity-ids" => {
+                from(set)
+            }
+            "affinity" | "affinity-draws" | "affinity-endpoints" => self.selects.iter().any(|s| s.affinity.is_some()),
+            "affinity-siblings" => self.siblings,
+            "endpoints" | "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
             "masquerade-always" => !self.masquerade.is_empty(),
             "masquerade-node" => !self.masquerade_node.is_empty(),
             "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),
@@ -119,13 +126,18 @@ struct Select {
     local: bool,
     /// By a hash of the source instead of at random.
     hash: bool,
+    /// Clients are remembered for so many seconds.
+    affinity: Option<u32>,
     /// Slots to draw from.
     slots: u32,
 }
 
 impl Select {
-    /// The map that the endpoint is read from.
+    /// The map that the frontend leads to: with affinity its number, else the endpoint.
     const fn map(self) -> &'static str {
+        if self.affinity.is_some() {
+            return affinity::ids_map(self.node_port, self.local);
+        }
         match (self.node_port, self.local) {
             (false, false) => "endpoints",
             (false, true) => "local-endpoints",
@@ -139,6 +151,7 @@ impl Select {
         let local = if self.local { "local-" } else { "" };
         let node_port = if self.node_port { "node-port-" } else { "" };
         let hash = if self.hash { "hash-" } else { "" };
-        format!("select-{local}{node_port}{hash}{}", self.slots)
+        let affinity = self.affinity.map_or(String::new(), |timeout| format!("affinity-{timeout}-"));
+        format!("select-{local}{node_port}{affinity}{hash}{}", self.slots)
     }
 }

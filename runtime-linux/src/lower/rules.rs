@@ -1,9 +1,9 @@
 //! A family's chains and rules, which are the same for every program that needs the same features.
 
 use super::elements::Fields;
-use super::{Features, HASH_SEED, Select};
+use super::{Features, Select};
 use crate::nft::model::{BaseChain, Chain, ChainType, Expression as E, Family, Field, Hook, Register, Rule, Verdict};
-use natlet_core::Protocol;
+use natlet_core::{Protocol, SOURCE_HASH_SEED};
 use std::collections::BTreeSet;
 
 /// Order of the source-range filter: before any DNAT.
@@ -31,6 +31,8 @@ pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<Ba
     if features.has_masquerade_node() {
         chains.push(build.masquerade_node());
     }
+    let timeouts: BTreeSet<u32> = features.selects.iter().filter_map(|s| s.affinity).collect();
+    chains.extend(timeouts.into_iter().map(|timeout| build.remember(timeout, features.siblings)));
     chains.extend(features.selects.iter().map(|&s| build.select(s)));
     let mut base = Vec::new();
     let mut add = |name: &str, kind, hook, priority, rules| {
@@ -80,28 +82,28 @@ fn loopback_guard() -> Rule {
     commented([&from_elsewhere[..], &unknown, &drop].concat(), "loopback addresses from elsewhere")
 }
 
-struct Build<'a> {
-    family: Family,
+pub(super) struct Build<'a> {
+    pub(super) family: Family,
     features: &'a Features,
 }
 
 /// Words of an address, and so where the next field of a key lies.
-const fn words(family: Family) -> u32 {
+pub(super) const fn words(family: Family) -> u32 {
     match family {
         Family::Ip => 1,
         Family::Ip6 => 4,
     }
 }
 
-fn rule(expressions: Vec<E>) -> Rule {
+pub(super) fn rule(expressions: Vec<E>) -> Rule {
     Rule { expressions, comment: String::new() }
 }
 
-fn commented(expressions: Vec<E>, comment: &str) -> Rule {
+pub(super) fn commented(expressions: Vec<E>, comment: &str) -> Rule {
     Rule { expressions, comment: comment.into() }
 }
 
-const FIRST: Register = Register::word(0);
+pub(super) const FIRST: Register = Register::word(0);
 
 /// Loads an address of the network header.
 fn load_address(field: Field, word: u32) -> E {
@@ -114,7 +116,7 @@ fn load_address(field: Field, word: u32) -> E {
     E::Payload { dreg: Register::word(word), base: 1, offset, len }
 }
 
-fn load_l4proto(word: u32) -> E {
+pub(super) fn load_l4proto(word: u32) -> E {
     E::Meta { dreg: Register::word(word), key: META_L4PROTO }
 }
 
@@ -135,11 +137,11 @@ fn verdict_map(set: &str) -> E {
 }
 
 impl Build<'_> {
-    fn load_saddr(&self, word: u32) -> E {
+    pub(super) fn load_saddr(&self, word: u32) -> E {
         load_address(Fields::of(self.family).saddr, word)
     }
 
-    fn load_daddr(&self, word: u32) -> E {
+    pub(super) fn load_daddr(&self, word: u32) -> E {
         load_address(Fields::of(self.family).daddr, word)
     }
 
@@ -160,29 +162,37 @@ impl Build<'_> {
         if self.features.pods { vec![self.load_saddr(0), not_in_set("pods")] } else { Vec::new() }
     }
 
+    /// `jhash ip saddr mod …` into a word. The source lies behind it while it is hashed, where nft would put it: IPv6 ones on
+    /// a 16-byte boundary.
+    pub(super) fn hash_source(&self, word: u32, modulus: u32) -> [E; 2] {
+        let source = if self.family == Family::Ip { word + 1 } else { (word + 1).next_multiple_of(4) };
+        let (sreg, dreg, len) = (Register::word(source), Register::word(word), words(self.family) * 4);
+        [self.load_saddr(source), E::Jhash { sreg, dreg, len, modulus, seed: SOURCE_HASH_SEED }]
+    }
+
     /// The chain that draws an endpoint. What it cannot translate it drops: the guard.
     fn select(&self, select: Select) -> Chain {
-        let next = if select.node_port { 0 } else { words(self.family) };
-        let slot = next + 2;
-        let mut draw = if select.node_port { vec![load_l4proto(0), load_dport(1)] } else { self.vip_key() };
-        let dreg = Register::word(slot);
-        if select.hash {
-            // the source lies behind the slot's word while it is hashed; IPv6 sources start on a 16-byte boundary
-            let word = if self.family == Family::Ip { slot + 1 } else { 12 };
-            let sreg = Register::word(word);
-            let len = words(self.family) * 4;
-            draw.push(self.load_saddr(word));
-            draw.push(E::Jhash { sreg, dreg, len, modulus: select.slots, seed: HASH_SEED });
+        let frontend = if select.node_port { vec![load_l4proto(0), load_dport(1)] } else { self.vip_key() };
+        let slot = match select {
+            Select { affinity: Some(_), .. } => 1,
+            Select { node_port: true, .. } => 2,
+            Select { node_port: false, .. } => words(self.family) + 2,
+        };
+        let draw = if select.hash {
+            self.hash_source(slot, select.slots).to_vec()
         } else {
-            draw.push(E::Random { dreg, modulus: select.slots });
-        }
-        draw.push(E::Lookup { set: select.map().into(), sreg: FIRST, dreg: Some(FIRST), inverted: false });
-        draw.push(E::Dnat { family: self.family, address: FIRST, port: Register::word(words(self.family)) });
+            vec![E::Random { dreg: Register::word(slot), modulus: select.slots }]
+        };
+        let mut rules = if let Some(timeout) = select.affinity {
+            self.select_remembered(frontend, select.map(), draw, timeout)
+        } else {
+            let look_up = E::Lookup { set: select.map().into(), sreg: FIRST, dreg: Some(FIRST), inverted: false };
+            let dnat = E::Dnat { family: self.family, address: FIRST, port: Register::word(words(self.family)) };
+            vec![rule([frontend, draw, vec![look_up, dnat]].concat())]
+        };
         let guard = vec![E::Counter, E::Verdict(Verdict::Drop)];
-        Chain {
-            name: select.chain(),
-            rules: vec![rule(draw), commented(guard, "guard: drawn while endpoints changed")],
-        }
+        rules.push(commented(guard, "guard: drawn while endpoints changed"));
+        Chain { name: select.chain(), rules }
     }
 
     /// kube-proxy drops sources outside `loadBalancerSourceRanges` before any DNAT.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::diff::{PhaseName, Plan, Summary, plan, plan_replacing};
+use super::diff::{Phase, PhaseName, Plan, Summary, plan, plan_replacing};
+use super::forget::forget;
 use super::model::Ruleset;
 use super::read::{read, read_objects};
 use super::wire::{Batch, Place};
@@ -21,8 +22,12 @@ pub struct Outcome {
     pub summary: Summary,
     /// Transactions sent, in order; empty when nothing differed.
     pub phases: Vec<PhaseName>,
+    /// Netlink transactions: one a phase, more where a phase is longer than the socket takes.
+    pub transactions: usize,
     /// Bytes sent.
     pub bytes: usize,
+    /// Elements of memories deleted because what they remember is gone.
+    pub forgotten: usize,
     /// How often the work was begun again because others changed the ruleset.
     pub retries: u32,
 }
@@ -36,13 +41,12 @@ impl std::fmt::Display for Outcome {
         }
         write!(
             f,
-            "{} elements added, {} changed, {} removed in {} transactions of {} bytes",
-            s.added,
-            s.changed,
-            s.removed,
-            self.phases.len(),
-            self.bytes
+            "{} elements added, {} changed, {} removed; {} transactions, {} bytes",
+            s.added, s.changed, s.removed, self.transactions, self.bytes
         )?;
+        if self.forgotten > 0 {
+            write!(f, "; {} clients of endpoints that are gone forgotten", self.forgotten)?;
+        }
         match s.replaced.as_slice() {
             [] => Ok(()),
             replaced => write!(f, "; replaced whole: {}", replaced[0].1),
@@ -61,7 +65,7 @@ pub fn apply(netlink: &mut Netlink, wanted: &Ruleset) -> Result<Outcome, LoadErr
             None => plan(&current, wanted),
             Some(reason) => plan_replacing(&current, wanted, reason),
         };
-        match send(netlink, &plan, current.generation) {
+        match send(netlink, &plan, wanted, current.generation) {
             Ok(outcome) => return Ok(Outcome { retries, ..outcome }),
             Err(LoadError::Stale) => pause(retries),
             // A small step that the kernel refuses although nothing changed meanwhile (a set it will not let grow, elements
@@ -96,23 +100,44 @@ pub fn remove(netlink: &mut Netlink) -> Result<bool, LoadError> {
     Err(LoadError::Changing)
 }
 
-fn send(netlink: &mut Netlink, plan: &Plan<'_>, mut generation: u32) -> Result<Outcome, LoadError> {
+fn send(netlink: &mut Netlink, plan: &Plan<'_>, wanted: &Ruleset, mut generation: u32) -> Result<Outcome, LoadError> {
     let mut outcome = Outcome { summary: plan.summary.clone(), ..Outcome::default() };
-    for phase in &plan.phases {
+    let (clean, others): (Vec<&Phase<'_>>, Vec<&Phase<'_>>) =
+        plan.phases.iter().partition(|phase| phase.name == PhaseName::Clean);
+    generation = send_phases(netlink, &others, generation, &mut outcome)?;
+    // What is gone is cleaned up last, so a load that was interrupted before is found here again.
+    if !clean.is_empty() {
+        outcome.forgotten = forget(netlink, wanted, &mut generation)?;
+        send_phases(netlink, &clean, generation, &mut outcome)?;
+    }
+    Ok(outcome)
+}
+
+/// Sends transactions in order; returns the generation after the last.
+fn send_phases(
+    netlink: &mut Netlink,
+    phases: &[&Phase<'_>],
+    mut generation: u32,
+    outcome: &mut Outcome,
+) -> Result<u32, LoadError> {
+    for phase in phases {
         for mut batch in phase.batches(netlink.max_batch_len()) {
             batch.insist_on(generation);
             netlink.send_batch(&batch)?;
             outcome.bytes += batch.len();
+            outcome.transactions += 1;
             // Our own transaction moved it by one. More means that somebody came in between; the next batch then gets
             // ERESTART, which is what it should.
-            generation = match generation.wrapping_add(1) {
-                0 => 1,
-                next => next,
-            };
+            generation = next(generation);
         }
         outcome.phases.push(phase.name);
     }
-    Ok(outcome)
+    Ok(generation)
+}
+
+/// The generation after one more transaction; 0 is none.
+pub(super) fn next(generation: u32) -> u32 {
+    generation.wrapping_add(1).max(1)
 }
 
 fn is_conflict(error: &LoadError) -> bool {

@@ -302,6 +302,7 @@ fn set(name: &str, key: Vec<Field>, data: SetData, size: Option<u32>) -> Set {
         data,
         interval: false,
         size,
+        memory: None,
         comment: String::new(),
         elements: Elements::default(),
     };

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod diff;
 #[cfg(test)]
 mod fixture;
+mod forget;
 pub mod model;
 pub mod read;
 pub mod script;

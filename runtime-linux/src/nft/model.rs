@@ -53,9 +53,12 @@ pub struct Set {
     pub interval: bool,
     /// Upper bound of elements (`size`), which also picks the kernel's fixed hash table; `None` for interval sets.
     pub size: Option<u32>,
+    /// The kernel's rules fill it (`flags dynamic,timeout`): what is in it is state, no wanted content. An element is out
+    /// of date unless the set named here has one with the same first key field and the same data.
+    pub memory: Option<String>,
     /// Comment shown by `nft list`; empty for none.
     pub comment: String,
-    /// Elements, in any order, keys unique.
+    /// Elements, in any order, keys unique; none of a memory.
     pub elements: Elements,
 }
 
@@ -118,6 +121,8 @@ pub enum Field {
     Slot,
     /// `meta mark`, a host-endian u32, type mark (19).
     Mark,
+    /// `meta priority`, a host-endian u32, type classid (23).
+    Priority,
 }
 
 impl Field {
@@ -331,9 +336,11 @@ pub enum Verdict {
 pub enum Expression {
     /// `payload`: bytes of a header. Base 1 network, 2 transport.
     Payload { dreg: Register, base: u32, offset: u32, len: u32 },
+    /// `payload … set`: writes a register to a header's address, and mends the checksums.
+    PayloadSet { sreg: Register, base: u32, offset: u32, len: u32 },
     /// `meta`: NFT_META_L4PROTO 16, NFT_META_MARK 3 and others.
     Meta { dreg: Register, key: u32 },
-    /// `meta … set`: writes a register to NFT_META_MARK 3.
+    /// `meta … set`: writes a register to NFT_META_PRIORITY 2 or NFT_META_MARK 3.
     MetaSet { sreg: Register, key: u32 },
     /// `ct`: NFT_CT_STATUS 2, NFT_CT_DST_IP 20 and others; direction 0 original, 1 reply.
     Ct { dreg: Register, key: u32, direction: Option<u8> },
@@ -363,4 +370,8 @@ pub enum Expression {
     Counter,
     /// `dynset` update: refreshes or makes an element with a timeout in milliseconds.
     Update { set: String, key: Register, data: Option<Register>, timeout: u64 },
+    /// `dynset` add: makes an element unless there is one.
+    Add { set: String, key: Register, data: Option<Register>, timeout: u64 },
+    /// `dynset` delete (Linux 5.4).
+    Delete { set: String, key: Register, data: Option<Register> },
 }

@@ -158,6 +158,15 @@ pub fn read_matching(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> 
     Err(LoadError::Changing)
 }
 
+/// Reads what the kernel's rules have put into a memory. Elements may come and go meanwhile.
+pub fn read_memory(netlink: &mut Netlink, family: Family, set: &Set) -> Result<Elements, LoadError> {
+    let generation = netlink.generation()?;
+    let mut loaded =
+        LoadedSet { set: Set { elements: set.empty_elements(), ..set.clone() }, shape: Shape::of(set), odd: false };
+    Reader { netlink, generation, consistent: true }.elements(family, &mut loaded)?;
+    Ok(loaded.set.elements)
+}
+
 struct Reader<'n> {
     netlink: &'n mut Netlink,
     generation: u32,
@@ -190,7 +199,8 @@ impl Reader<'_> {
         let Some(mut table) = table else { return Ok(None) };
         table.sets = self.sets(family)?;
         table.chains = self.chains(family)?;
-        for set in table.sets.iter_mut().filter(|s| !s.set.key.is_empty() && elements(&s.set.name)) {
+        let wanted = |s: &&mut LoadedSet| !s.set.key.is_empty() && s.set.memory.is_none() && elements(&s.set.name);
+        for set in table.sets.iter_mut().filter(wanted) {
             self.elements(family, set)?;
         }
         Ok(Some(table))
@@ -282,6 +292,7 @@ fn parse_set(body: &[u8]) -> Option<LoadedSet> {
         data: data.clone().unwrap_or(SetData::None),
         interval: shape.flags & set_flag::INTERVAL != 0,
         size,
+        memory: (shape.flags & set_flag::EVAL != 0).then(String::new),
         comment: userdata::read_set_comment(&shape.userdata).to_owned(),
         elements: Elements::default(),
     };

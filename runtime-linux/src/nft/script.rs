@@ -74,7 +74,7 @@ fn write_comment(out: &mut String, indent: &str, comment: &str) {
 }
 
 fn write_set(out: &mut String, set: &Set) {
-    let Set { name, key, data, interval, size, comment, elements } = set;
+    let Set { name, key, data, interval, size, memory, comment, elements } = set;
     let _ = writeln!(out, "\n\t{} {name} {{", set.noun());
     let _ = write!(out, "\t\ttypeof {}", concatenation(key));
     match data {
@@ -88,6 +88,9 @@ fn write_set(out: &mut String, set: &Set) {
     }
     if *interval {
         out.push_str("\t\tflags interval\n");
+    }
+    if memory.is_some() {
+        out.push_str("\t\tflags dynamic,timeout\n");
     }
     write_comment(out, "\t\t", comment);
     let mut separator = "\t\telements = {\n";
@@ -122,6 +125,7 @@ const fn field_name(field: Field) -> &'static str {
         Field::Dport => "th dport",
         Field::Slot => "numgen random mod 2",
         Field::Mark => "meta mark",
+        Field::Priority => "meta priority",
     }
 }
 

@@ -71,6 +71,10 @@ fn field_text(f: &mut fmt::Formatter<'_>, field: Field, bytes: &[u8]) -> fmt::Re
         },
         Field::Dport => write!(f, "{}", u16::from_be_bytes([word(0), word(1)])),
         Field::Slot => write!(f, "{}", u32::from_ne_bytes([word(0), word(1), word(2), word(3)])),
+        Field::Priority => {
+            let handle = u32::from_ne_bytes([word(0), word(1), word(2), word(3)]);
+            write!(f, "{:x}:{:x}", handle >> 16, handle & 0xffff)
+        }
         Field::Mark => write!(f, "{:#010x}", u32::from_ne_bytes([word(0), word(1), word(2), word(3)])),
     }
 }

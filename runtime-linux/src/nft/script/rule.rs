@@ -71,12 +71,21 @@ impl Machine<'_> {
             }
             Expression::Meta { dreg, key } => match key {
                 16 => self.put(*dreg, What::Protocol, 1),
+                2 => self.put(*dreg, What::Whole("meta priority".into()), 4),
                 3 => self.put(*dreg, What::Bits { name: "meta mark", flags: &[] }, 4),
                 _ => Err(format!("meta key {key}")),
             },
-            Expression::MetaSet { sreg, key: 3 } => {
+            Expression::PayloadSet { sreg, base, offset, len } => {
+                let What::Address { source } = self.payload(*base, *offset, *len)? else {
+                    return Err("a header's field other than an address written".into());
+                };
+                let text = format!("{} set {}", self.address(source), self.whole(*sreg)?);
+                self.say(text)
+            }
+            Expression::MetaSet { sreg, key: key @ (2 | 3) } => {
+                let name = if *key == 2 { "priority" } else { "mark" };
                 let value = self.whole(*sreg)?;
-                self.say(format!("meta mark set {value}"))
+                self.say(format!("meta {name} set {value}"))
             }
             Expression::MetaSet { key, .. } => Err(format!("meta key {key}")),
             Expression::Ct { dreg, key, direction } => self.conntrack(*dreg, *key, *direction),
@@ -103,6 +112,8 @@ impl Machine<'_> {
             Expression::Reset => self.say("reject with tcp reset"),
             Expression::Counter => self.say("counter"),
             Expression::Update { set, key, data, timeout } => self.memorize("update", set, *key, *data, *timeout),
+            Expression::Add { set, key, data, timeout } => self.memorize("add", set, *key, *data, *timeout),
+            Expression::Delete { set, key, data } => self.memorize("delete", set, *key, *data, 0),
         }
     }
 

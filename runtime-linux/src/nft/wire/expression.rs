@@ -16,6 +16,10 @@ const VERDICT_CHAIN: u16 = 2;
 
 /// NF_NAT_RANGE_PROTO_RANDOM_FULLY (linux/netfilter/nf_nat.h).
 const RANDOM_FULLY: u32 = 1 << 4;
+/// NFT_PAYLOAD_CSUM_INET.
+const CSUM_INET: u32 = 1;
+/// NFT_PAYLOAD_L4CSUM_PSEUDOHDR.
+const L4CSUM_PSEUDOHDR: u32 = 1;
 /// RTN_LOCAL (linux/rtnetlink.h).
 const RTN_LOCAL: u32 = 2;
 
@@ -126,6 +130,18 @@ fn put(w: &mut Writer, family: Family, expression: &Expression) {
             w.put_u32(3, *offset);
             w.put_u32(4, *len);
         }),
+        Expression::PayloadSet { sreg, base, offset, len } => named(w, "payload", |w| {
+            w.put_u32(5, sreg.0);
+            w.put_u32(2, *base);
+            w.put_u32(3, *offset);
+            w.put_u32(4, *len);
+            // IPv4's header has a checksum of its own (at 10); both families' addresses are in the transport's.
+            if family == Family::Ip {
+                w.put_u32(6, CSUM_INET);
+                w.put_u32(7, 10);
+            }
+            w.put_u32(8, L4CSUM_PSEUDOHDR);
+        }),
         Expression::Meta { dreg, key } => named(w, "meta", |w| {
             w.put_u32(2, *key);
             w.put_u32(1, dreg.0);
@@ -200,16 +216,24 @@ fn put(w: &mut Writer, family: Family, expression: &Expression) {
         // NFT_REJECT_TCP_RST; the kernel gives no code back for it
         Expression::Reset => named(w, "reject", |w| w.put_u32(1, 1)),
         Expression::Counter => named(w, "counter", |_| {}),
-        Expression::Update { set, key, data, timeout } => named(w, "dynset", |w| {
-            w.put_u32(4, key.0);
-            if let Some(data) = data {
-                w.put_u32(5, data.0);
-            }
-            w.put_u32(3, 1);
-            w.put(6, &Be64::from(*timeout).0);
-            w.put_str(1, set);
-        }),
+        Expression::Add { set, key, data, timeout } => dynset(w, 0, set, *key, *data, Some(*timeout)),
+        Expression::Update { set, key, data, timeout } => dynset(w, 1, set, *key, *data, Some(*timeout)),
+        Expression::Delete { set, key, data } => dynset(w, 2, set, *key, *data, None),
     }
+}
+
+fn dynset(w: &mut Writer, operation: u32, set: &str, key: Register, data: Option<Register>, timeout: Option<u64>) {
+    named(w, "dynset", |w| {
+        w.put_u32(4, key.0);
+        if let Some(data) = data {
+            w.put_u32(5, data.0);
+        }
+        w.put_u32(3, operation);
+        if let Some(timeout) = timeout {
+            w.put(6, &Be64::from(timeout).0);
+        }
+        w.put_str(1, set);
+    });
 }
 
 fn compare(w: &mut Writer, sreg: Register, equal: bool, data: &[u8]) {
@@ -274,6 +298,7 @@ pub fn kernel_option(expression: &str, family: Family) -> Option<&'static str> {
         ("nat", _) => "CONFIG_NFT_NAT",
         ("ct", _) => "CONFIG_NFT_CT",
         ("hash", _) => "CONFIG_NFT_HASH",
+        ("dynset", _) => "CONFIG_NF_TABLES with dynamic sets (Linux 5.4)",
         _ => return None,
     })
 }

@@ -1,5 +1,7 @@
 //! Our bytes against those that `nft` sent for the same objects (`testdata/`), and against an independent decoder.
 
+mod affinity;
+
 use std::fmt::Write;
 
 use super::super::fixture;
@@ -238,6 +240,7 @@ fn long_lists_are_split_and_errors_find_their_element() {
         data: SetData::None,
         interval: false,
         size: None,
+        memory: None,
         comment: String::new(),
         elements: Elements::new(12, 0),
     };

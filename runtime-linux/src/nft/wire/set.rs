@@ -9,6 +9,10 @@ pub mod set_flag {
     pub const INTERVAL: u32 = 4;
     /// Elements have data.
     pub const MAP: u32 = 8;
+    /// Elements expire.
+    pub const TIMEOUT: u32 = 0x10;
+    /// Rules add elements: `dynamic`.
+    pub const EVAL: u32 = 0x20;
     /// Ranges of concatenations.
     pub const CONCAT: u32 = 0x80;
 }
@@ -23,7 +27,8 @@ pub fn set_flags(set: &Set) -> u32 {
         (true, 0 | 1) => set_flag::INTERVAL,
         (true, _) => set_flag::INTERVAL | set_flag::CONCAT,
     };
-    interval | if set.data == SetData::None { 0 } else { set_flag::MAP }
+    let memory = if set.memory.is_some() { set_flag::TIMEOUT | set_flag::EVAL } else { 0 };
+    interval | memory | if set.data == SetData::None { 0 } else { set_flag::MAP }
 }
 
 /// The number by which `nft` knows a type: 6 bits a field, the first field highest (nft `datatype.h`).
@@ -37,6 +42,7 @@ pub fn type_number(fields: &[Field]) -> u32 {
                 Field::L4Proto => 12,
                 Field::Dport => 13,
                 Field::Mark => 19,
+                Field::Priority => 23,
             }
     })
 }

@@ -112,7 +112,7 @@ pub fn read_data_fields(userdata: &[u8]) -> Option<Vec<Field>> {
 }
 
 fn read_typeof(bytes: &[u8]) -> Option<Vec<Field>> {
-    const ALL: [Field; 8] = [
+    const ALL: [Field; 9] = [
         Field::Ip4Daddr,
         Field::Ip4Saddr,
         Field::Ip6Daddr,
@@ -121,6 +121,7 @@ fn read_typeof(bytes: &[u8]) -> Option<Vec<Field>> {
         Field::Dport,
         Field::Slot,
         Field::Mark,
+        Field::Priority,
     ];
     let single = |bytes: &[u8]| {
         ALL.into_iter().find(|f| {
@@ -139,7 +140,7 @@ fn read_typeof(bytes: &[u8]) -> Option<Vec<Field>> {
 /// 0 for a concatenation, 1 for host order, 2 for network order.
 fn byteorder(fields: &[Field]) -> u32 {
     match fields {
-        [Field::Slot | Field::Mark] => 1,
+        [Field::Slot | Field::Mark | Field::Priority] => 1,
         [_] => 2,
         _ => 0,
     }
@@ -171,6 +172,7 @@ fn push_field(out: &mut Vec<u8>, field: Field) {
         Field::Dport => payload(out, 11, 2),
         Field::L4Proto => push_expr(out, expr::META, |out| push_u32(out, 0, 16)),
         Field::Mark => push_expr(out, expr::META, |out| push_u32(out, 0, 3)),
+        Field::Priority => push_expr(out, expr::META, |out| push_u32(out, 0, 2)),
         Field::Slot => push_expr(out, expr::NUMGEN, |out| {
             push_u32(out, 0, 1);
             push_u32(out, 1, 2);

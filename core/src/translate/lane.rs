@@ -1,0 +1,309 @@
+//! The path of a packet through one address family: look its flow up, else open one, then rewrite.
+
+use super::affinity::Affinity;
+use super::cache::Cache;
+use super::drop_reason::{Counters, DropReason, count_one};
+use super::flow::{Direction, Flow, Tuple};
+use super::fragment::{Fragments, follow};
+use super::keys::HashKeys;
+use super::limit::Limiter;
+use super::ports::PortRange;
+use super::reply::Answer;
+use super::state::{Segment, State, Step, sctp_step};
+use super::table::Table;
+use super::time::Instant;
+use super::wire::sctp::Sctp;
+use super::wire::tcp::Tcp;
+use super::wire::transport::{Ports, header_len, rewrite};
+use super::wire::{Family, Fragment, IpHeader, WireError};
+use super::{Hook, icmp_error};
+use crate::program::Program;
+use crate::table::Protocol;
+
+/// What is kept for one address family.
+#[derive(Debug)]
+pub(crate) struct Lane<'m, A> {
+    pub flows: Table<'m, A>,
+    pub affinity: Cache<'m, Affinity<A>>,
+    pub fragments: Cache<'m, Fragments<A>>,
+    /// The node's address: the source of masqueraded packets and of ICMP errors.
+    pub source: Option<A>,
+}
+
+/// What both families share.
+#[derive(Debug)]
+pub(crate) struct Shared<'p> {
+    pub program: Program<'p>,
+    pub keys: HashKeys,
+    pub timeouts: [u32; State::COUNT],
+    pub fragment_timeout: u32,
+    pub ports: PortRange,
+    pub decrement_hop_limit: bool,
+    pub counters: Counters,
+    pub limiter: Limiter,
+}
+
+/// How and when a packet came.
+pub(crate) struct Arrival<'r> {
+    pub now: Instant,
+    pub hook: Hook,
+    pub random: &'r mut dyn FnMut() -> u32,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Forward,
+    Pass,
+    Drop(DropReason),
+    Answer(Answer),
+}
+
+impl Shared<'_> {
+    #[inline]
+    pub fn is_expired<A>(&self, flow: &Flow<A>, now: Instant) -> bool {
+        now.since(flow.seen) >= self.timeout(flow.state)
+    }
+
+    #[inline]
+    fn timeout(&self, state: State) -> u32 {
+        self.timeouts.get(usize::from(state as u8)).copied().unwrap_or(0)
+    }
+}
+
+impl Arrival<'_> {
+    /// Whether forwarding this packet takes a hop off. What the node sends itself has not travelled yet.
+    #[inline]
+    pub fn takes_hop(&self, shared: &Shared<'_>) -> bool {
+        shared.decrement_hop_limit && self.hook == Hook::Arriving
+    }
+}
+
+impl<A: Family> Lane<'_, A> {
+    /// Handles one packet. What nearly all packets are is dealt with here: a whole packet of a flow that it neither opens
+    /// nor moves to another state. The rest goes the long way.
+    #[inline]
+    pub fn run(&mut self, shared: &mut Shared<'_>, at: &mut Arrival<'_>, packet: &mut [u8]) -> Outcome {
+        let (mut ip, payload) = match A::Header::new_checked(packet) {
+            Ok(parts) => parts,
+            Err(error) => return refused(error),
+        };
+        let takes_hop = at.takes_hop(shared);
+        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
+        let (Some(protocol), None, false) = (Protocol::from_number(ip.protocol()), ip.fragment(), out_of_hops) else {
+            return self.unusual(shared, at, &mut ip, payload, out_of_hops);
+        };
+        let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
+        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
+        let known = self.flows.find(hash, &tuple, protocol);
+        if let Some((number, direction)) = known
+            && let Some(flow) = self.flows.get_mut(number)
+            && is_steady(flow, direction, payload)
+            && !shared.is_expired(flow, at.now)
+        {
+            flow.seen = at.now;
+            let out = flow.rewriting(direction);
+            rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
+            ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
+            return Outcome::Forward;
+        }
+        self.long_way(shared, at, &mut ip, payload, protocol, (&tuple, known), false)
+    }
+
+    /// Fragments, packets that are out of hops, protocols without ports.
+    #[cold]
+    #[inline(never)]
+    fn unusual(
+        &mut self,
+        shared: &mut Shared<'_>,
+        at: &mut Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        payload: &mut [u8],
+        out_of_hops: bool,
+    ) -> Outcome {
+        let fragment = ip.fragment();
+        if let Some(fragment) = fragment
+            && !fragment.first
+        {
+            return self.later_fragment(shared, at, ip, fragment);
+        }
+        let Some(protocol) = Protocol::from_number(ip.protocol()) else {
+            return self.other_protocol(shared, at, ip, payload, fragment);
+        };
+        let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
+        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
+        let known = self.flows.find(hash, &tuple, protocol);
+        self.long_way(shared, at, ip, payload, protocol, (&tuple, known), out_of_hops)
+    }
+
+    /// A packet with ports, whatever it does to its flow.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what the short way has found out by then")]
+    fn long_way(
+        &mut self,
+        shared: &mut Shared<'_>,
+        at: &mut Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        payload: &mut [u8],
+        protocol: Protocol,
+        (tuple, known): (&Tuple<A>, Option<(u32, Direction)>),
+        out_of_hops: bool,
+    ) -> Outcome {
+        if payload.len() < header_len(protocol) {
+            // also a first fragment that ends within the transport header (RFC 1858 §3)
+            return Outcome::Drop(DropReason::Malformed);
+        }
+        let fragment = ip.fragment();
+        let known = known.filter(|&(number, direction)| {
+            out_of_hops || self.use_flow(shared, at.now, number, direction, protocol, payload)
+        });
+        let (number, direction) = match known {
+            Some(_) if out_of_hops => return Outcome::Answer(Answer::TimeExceeded),
+            Some(known) => known,
+            None => match self.open(shared, at, tuple, protocol, payload, out_of_hops) {
+                Ok(number) => (number, Direction::Original),
+                Err(outcome) => return self.not_translated(shared, at, ip, fragment, outcome),
+            },
+        };
+        let Some(out) = self.flows.get(number).map(|f| f.rewriting(direction)) else { return Outcome::Pass };
+        if let Some(fragment) = fragment {
+            if protocol == Protocol::Sctp && out.tuple.ports != tuple.ports {
+                return Outcome::Drop(DropReason::FragmentSctp);
+            }
+            if !self.fragments.is_usable() {
+                return Outcome::Drop(DropReason::FragmentUntracked);
+            }
+            self.note(shared, at, follow(note_of(shared, at, ip, fragment), &out));
+        }
+        rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
+        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, at.takes_hop(shared));
+        Outcome::Forward
+    }
+
+    /// Takes note of a packet in its flow. `false`, and the flow is gone, if the flow is over and the packet is not its.
+    fn use_flow(
+        &mut self,
+        shared: &mut Shared<'_>,
+        now: Instant,
+        number: u32,
+        direction: Direction,
+        protocol: Protocol,
+        payload: &mut [u8],
+    ) -> bool {
+        let Some(flow) = self.flows.get_mut(number) else { return false };
+        let step = if now.since(flow.seen) >= shared.timeout(flow.state) {
+            Step::Reopen
+        } else {
+            match protocol {
+                Protocol::Tcp => {
+                    let flags = Tcp::new_checked(payload).map_or(0, |h| h.flags());
+                    Segment::of(flags).step(flow.state, direction)
+                }
+                Protocol::Udp if direction == Direction::Reply => Step::To(State::Udp),
+                Protocol::Udp => Step::To(flow.state),
+                Protocol::Sctp => sctp_step(Sctp::new_checked(payload).and_then(|s| s.chunk), flow.state, direction),
+            }
+        };
+        match step {
+            Step::To(state) => {
+                flow.state = state;
+                flow.seen = now;
+                true
+            }
+            Step::Keep => true,
+            Step::Reopen => {
+                self.flows.remove(number, &shared.keys);
+                count_one(&mut shared.counters.flows_expired);
+                false
+            }
+        }
+    }
+
+    /// A fragment without ports follows its packet's first.
+    fn later_fragment(
+        &mut self,
+        shared: &Shared<'_>,
+        at: &Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        fragment: Fragment,
+    ) -> Outcome {
+        let wanted = note_of(shared, at, ip, fragment);
+        let Some(note) = self.fragments.find(wanted.hash(&shared.keys), &wanted, at.now) else {
+            return Outcome::Drop(DropReason::FragmentWithoutFirst);
+        };
+        let Some((source, destination, delta)) = note.rewriting() else { return Outcome::Pass };
+        let takes_hop = at.takes_hop(shared);
+        if takes_hop && ip.hop_limit() <= 1 {
+            return Outcome::Drop(DropReason::Unanswerable);
+        }
+        ip.rewrite(source, destination, delta, takes_hop);
+        Outcome::Forward
+    }
+
+    /// What has no ports: ICMP errors are about packets that have, all else passes.
+    fn other_protocol(
+        &mut self,
+        shared: &Shared<'_>,
+        at: &Arrival<'_>,
+        ip: &mut A::Header<'_>,
+        payload: &mut [u8],
+        fragment: Option<Fragment>,
+    ) -> Outcome {
+        if fragment.is_none() && ip.protocol() == A::ICMP {
+            return icmp_error::translate(self, shared, at, ip, payload);
+        }
+        self.not_translated(shared, at, ip, fragment, Outcome::Pass)
+    }
+
+    /// Later fragments of a packet that passes have to pass too.
+    fn not_translated(
+        &mut self,
+        shared: &Shared<'_>,
+        at: &Arrival<'_>,
+        ip: &A::Header<'_>,
+        fragment: Option<Fragment>,
+        outcome: Outcome,
+    ) -> Outcome {
+        if let Some(fragment) = fragment
+            && outcome == Outcome::Pass
+        {
+            self.note(shared, at, note_of(shared, at, ip, fragment));
+        }
+        outcome
+    }
+
+    fn note(&mut self, shared: &Shared<'_>, at: &Arrival<'_>, note: Fragments<A>) {
+        // an older packet's fragments may lose their way; they are dropped and counted then
+        let _ = self.fragments.put(note.hash(&shared.keys), note, at.now);
+    }
+}
+
+/// Whether a packet surely leaves its flow's state as it is. A header that is cut off is for the long way to refuse.
+#[inline]
+fn is_steady<A>(flow: &Flow<A>, direction: Direction, payload: &mut [u8]) -> bool {
+    match flow.state {
+        State::Established => {
+            flow.protocol == Protocol::Tcp && Tcp::new_checked(payload).is_some_and(|h| Segment::is_plain(h.flags()))
+        }
+        State::Udp => payload.len() >= header_len(Protocol::Udp),
+        State::UdpOneWay => direction == Direction::Original && payload.len() >= header_len(Protocol::Udp),
+        _ => false,
+    }
+}
+
+#[cold]
+const fn refused(error: WireError) -> Outcome {
+    match error {
+        WireError::Malformed => Outcome::Drop(DropReason::Malformed),
+        WireError::SourceRouted => Outcome::Drop(DropReason::SourceRouted),
+        WireError::Foreign => Outcome::Pass,
+    }
+}
+
+fn note_of<A: Family>(shared: &Shared<'_>, at: &Arrival<'_>, ip: &A::Header<'_>, fragment: Fragment) -> Fragments<A> {
+    let addresses = (ip.source(), ip.destination());
+    Fragments::new(addresses, ip.protocol(), fragment, shared.fragment_timeout, at.now)
+}

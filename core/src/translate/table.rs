@@ -1,0 +1,320 @@
+//! The flow table: entries in lent memory, found from both directions by one hash each.
+//!
+//! The index is an array of buckets of four links. A link is an entry's number, the direction and eight bits of the hash,
+//! so that a probe rarely touches a wrong entry. A key lies in one of two buckets: at most eight links are ever looked at,
+//! whatever the keys. Three buckets for four flows (a load of two thirds with both directions) cost 12 bytes a flow.
+
+use super::flow::{Direction, Flow, Tuple};
+use super::keys::HashKeys;
+use super::state::State;
+use super::time::Instant;
+use super::wire::address::Address;
+use crate::bytes::{count, index, scale};
+use crate::table::Protocol;
+
+/// Memory of the flow index: four links, 16 bytes. [`buckets_for`] says how many a number of flows needs.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(16))]
+pub struct Bucket([u32; 4]);
+
+impl Bucket {
+    /// An empty bucket, to fill arrays with.
+    pub const EMPTY: Self = Self([0; 4]);
+
+    fn room(&self) -> usize {
+        self.0.iter().filter(|&&link| link & LINK == 0).count()
+    }
+}
+
+/// Buckets for this many flows: three quarters of them, so that both directions fill two thirds of the links.
+pub const fn buckets_for(flows: usize) -> usize {
+    flows.div_ceil(4).saturating_mul(3)
+}
+
+/// Bits of a link that hold the direction (bit 0) and the entry's number plus one.
+const LINK: u32 = 0x00ff_ffff;
+/// Most flows that a link can name.
+const MAX_FLOWS: u32 = (1 << 23) - 2;
+/// Entries that are looked at for one to give up.
+const EVICTION_PROBES: u32 = 16;
+
+/// Entries of one family.
+#[derive(Debug)]
+pub(crate) struct Table<'m, A> {
+    flows: &'m mut [Flow<A>],
+    buckets: &'m mut [Bucket],
+    /// Number plus one of the first free entry.
+    free: u32,
+    live: u32,
+    /// Where the next sweep or search for a victim goes on.
+    hand: u32,
+}
+
+/// Flows that went to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// They were in use.
+    pub evicted: u32,
+    /// They were idle for too long.
+    pub expired: u32,
+}
+
+impl<'m, A: Address> Table<'m, A> {
+    /// Takes over the memory; whatever was in it is forgotten.
+    pub fn new(flows: &'m mut [Flow<A>], buckets: &'m mut [Bucket]) -> Self {
+        let usable = flows.len().min(index(MAX_FLOWS));
+        let (flows, _) = flows.split_at_mut_checked(usable).unwrap_or_default();
+        buckets.fill(Bucket::EMPTY);
+        let mut next = count(flows.len());
+        // the first entries are used first
+        for flow in flows.iter_mut().rev() {
+            *flow = Flow::EMPTY;
+            flow.seen = Instant::from_raw(if next == count(usable) { 0 } else { next.wrapping_add(1) });
+            next = next.wrapping_sub(1);
+        }
+        let free = u32::from(!flows.is_empty());
+        Self { flows, buckets, free, live: 0, hand: 0 }
+    }
+
+    /// Flows in use.
+    pub fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Room for flows.
+    pub fn capacity(&self) -> u32 {
+        count(self.flows.len())
+    }
+
+    pub fn get(&self, number: u32) -> Option<&Flow<A>> {
+        self.flows.get(index(number)).filter(|f| f.state != State::Free)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut Flow<A>> {
+        self.flows.get_mut(index(number))
+    }
+
+    /// All flows in use.
+    pub fn iter(&self) -> impl Iterator<Item = &Flow<A>> {
+        self.flows.iter().filter(|f| f.state != State::Free)
+    }
+
+    /// The flow that packets with this tuple belong to, and their direction.
+    #[inline]
+    pub fn find(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
+        match self.find_in(self.first(hash), hash, tuple, protocol) {
+            None => self.find_in_second(hash, tuple, protocol),
+            found => found,
+        }
+    }
+
+    #[inline(never)]
+    fn find_in_second(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
+        self.find_in(self.second(hash), hash, tuple, protocol)
+    }
+
+    #[inline]
+    fn find_in(&self, bucket: u32, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
+        let bucket = self.buckets.get(index(bucket))?;
+        for link in bucket.0 {
+            if (link ^ tag(hash)) & !LINK != 0 {
+                continue;
+            }
+            // an empty link names no entry
+            let (number, direction) = unlink(link);
+            if let Some(flow) = self.flows.get(index(number))
+                && flow.arriving(direction) == tuple
+                && flow.protocol == protocol
+            {
+                return Some((number, direction));
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn first(&self, hash: u32) -> u32 {
+        scale(hash, count(self.buckets.len()))
+    }
+
+    #[inline]
+    fn second(&self, hash: u32) -> u32 {
+        // depends on the low bits, where the first does on the high ones
+        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), count(self.buckets.len()))
+    }
+
+    /// Adds a flow that is not there in either direction; returns its number. Where there is no room, gives up older ones
+    /// by [`State::eviction_rank`], after a bounded search; `None` where that finds none. `gone` counts what went.
+    pub fn insert(
+        &mut self,
+        flow: Flow<A>,
+        keys: &HashKeys,
+        expired: impl Fn(&Flow<A>) -> bool,
+        gone: &mut Gone,
+    ) -> Option<u32> {
+        if self.free == 0 {
+            let start = self.hand;
+            self.hand = self.next_hand(start, EVICTION_PROBES);
+            let around = (0..EVICTION_PROBES).map(|i| self.next_hand(start, i));
+            let victim = self.victim(around, flow.seen, &expired)?;
+            self.give_up(victim, keys, &expired, gone);
+        }
+        let number = self.free.checked_sub(1)?;
+        let entry = self.flows.get_mut(index(number))?;
+        self.free = entry.seen.to_raw();
+        *entry = flow;
+        self.live = self.live.saturating_add(1);
+        for direction in [Direction::Original, Direction::Reply] {
+            let hash = Self::hash_of(&flow, direction, keys);
+            if !self.place(hash, number, direction, keys, &expired, gone) {
+                self.remove(number, keys);
+                return None;
+            }
+        }
+        Some(number)
+    }
+
+    fn give_up(&mut self, number: u32, keys: &HashKeys, expired: &impl Fn(&Flow<A>) -> bool, gone: &mut Gone) {
+        let is_over = self.get(number).is_some_and(expired);
+        let counter = if is_over { &mut gone.expired } else { &mut gone.evicted };
+        *counter = counter.saturating_add(1);
+        self.remove(number, keys);
+    }
+
+    /// Forgets a flow.
+    pub fn remove(&mut self, number: u32, keys: &HashKeys) {
+        let Some(flow) = self.get(number).copied() else { return };
+        for direction in [Direction::Original, Direction::Reply] {
+            let hash = Self::hash_of(&flow, direction, keys);
+            let link = link(hash, number, direction);
+            for bucket in [self.first(hash), self.second(hash)] {
+                if let Some(b) = self.buckets.get_mut(index(bucket)) {
+                    b.0.iter_mut().filter(|l| **l == link).for_each(|l| *l = 0);
+                }
+            }
+        }
+        if let Some(entry) = self.flows.get_mut(index(number)) {
+            entry.state = State::Free;
+            entry.seen = Instant::from_raw(self.free);
+            self.free = number.saturating_add(1);
+            self.live = self.live.saturating_sub(1);
+        }
+    }
+
+    /// Looks at up to `budget` entries, from where the last call stopped, and removes those that `gone` names.
+    /// Returns how many were removed.
+    pub fn sweep(&mut self, budget: u32, keys: &HashKeys, mut gone: impl FnMut(&Flow<A>) -> bool) -> u32 {
+        let mut removed: u32 = 0;
+        for _ in 0..budget.min(self.capacity()) {
+            let number = self.hand;
+            self.hand = self.next_hand(number, 1);
+            if self.get(number).is_some_and(&mut gone) {
+                self.remove(number, keys);
+                removed = removed.saturating_add(1);
+            }
+        }
+        removed
+    }
+
+    fn next_hand(&self, hand: u32, step: u32) -> u32 {
+        hand.wrapping_add(step).checked_rem(self.capacity()).unwrap_or(0)
+    }
+
+    fn hash_of(flow: &Flow<A>, direction: Direction, keys: &HashKeys) -> u32 {
+        let tuple = flow.arriving(direction);
+        keys.tuple(tuple.source, tuple.destination, tuple.ports, flow.protocol)
+    }
+
+    /// The entry to give up among some: expired ones, then by rank, then the longest idle.
+    fn victim(
+        &self,
+        among: impl Iterator<Item = u32>,
+        now: Instant,
+        expired: &impl Fn(&Flow<A>) -> bool,
+    ) -> Option<u32> {
+        let rated = among.filter_map(|number| {
+            let flow = self.get(number)?;
+            let rank = if expired(flow) { 0 } else { flow.state.eviction_rank()?.saturating_add(1) };
+            Some((rank, u32::MAX.wrapping_sub(now.since(flow.seen)), number))
+        });
+        rated.min().map(|(_, _, number)| number)
+    }
+
+    /// Writes a link to an entry; `false` where there is no room and none can be made.
+    fn place(
+        &mut self,
+        hash: u32,
+        number: u32,
+        direction: Direction,
+        keys: &HashKeys,
+        expired: &impl Fn(&Flow<A>) -> bool,
+        gone: &mut Gone,
+    ) -> bool {
+        let link = link(hash, number, direction);
+        let (first, second) = (self.first(hash), self.second(hash));
+        let room = |bucket| self.buckets.get(index(bucket)).map_or(0, Bucket::room);
+        let (a, b) = (room(first), room(second));
+        // the first bucket is the cheaper one to find, until it fills up
+        let better = if a >= 2 || a >= b { first } else { second };
+        if self.put(better, link) {
+            return true;
+        }
+        for bucket in [first, second] {
+            if self.displace(bucket, keys) {
+                return self.put(bucket, link);
+            }
+        }
+        let full = [first, second].into_iter().filter_map(|b| self.buckets.get(index(b))).flat_map(|b| b.0);
+        let others = full.map(|l| unlink(l).0).filter(|&n| n != number);
+        let now = self.get(number).map_or(Instant::ZERO, |f| f.seen);
+        let Some(victim) = self.victim(others, now, expired) else { return false };
+        self.give_up(victim, keys, expired, gone);
+        self.put(first, link) || self.put(second, link)
+    }
+
+    fn put(&mut self, bucket: u32, link: u32) -> bool {
+        let bucket = self.buckets.get_mut(index(bucket));
+        let slot = bucket.and_then(|b| b.0.iter_mut().find(|l| **l & LINK == 0));
+        slot.is_some_and(|slot| {
+            *slot = link;
+            true
+        })
+    }
+
+    /// Moves one of a full bucket's links to its other bucket, if one of them has room there.
+    fn displace(&mut self, bucket: u32, keys: &HashKeys) -> bool {
+        let Some(links) = self.buckets.get(index(bucket)).map(|b| b.0) else { return false };
+        for (i, link) in links.into_iter().enumerate() {
+            let (number, direction) = unlink(link);
+            let Some(flow) = self.get(number) else { continue };
+            let hash = Self::hash_of(flow, direction, keys);
+            let (first, second) = (self.first(hash), self.second(hash));
+            let other = if first == bucket { second } else { first };
+            if other != bucket && self.put(other, link) {
+                if let Some(slot) = self.buckets.get_mut(index(bucket)).and_then(|b| b.0.get_mut(i)) {
+                    *slot = 0;
+                }
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[inline]
+const fn tag(hash: u32) -> u32 {
+    hash << 24
+}
+
+#[inline]
+fn link(hash: u32, number: u32, direction: Direction) -> u32 {
+    let direction = u32::from(direction == Direction::Reply);
+    tag(hash) | (number.wrapping_add(1) << 1 | direction) & LINK
+}
+
+#[inline]
+const fn unlink(link: u32) -> (u32, Direction) {
+    let direction = if link & 1 == 0 { Direction::Original } else { Direction::Reply };
+    (((link & LINK) >> 1).wrapping_sub(1), direction)
+}

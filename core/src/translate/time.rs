@@ -1,0 +1,43 @@
+//! Time as the caller tells it: milliseconds that may wrap.
+
+/// A moment, in milliseconds of a clock that starts anywhere and wraps at 2^32 (after 49.7 days).
+///
+/// Only differences count, so a 32-bit tick can be passed on as it is. Nothing may be left unattended for a whole turn of
+/// the clock: [`super::Translator::expire`] has to reach every entry within [`Instant::HORIZON`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instant(u32);
+
+impl Instant {
+    /// The longest time, in milliseconds, that [`super::Translator::expire`] may take once around: half a turn of the
+    /// clock, 24.8 days. No timeout is longer.
+    pub const HORIZON: u32 = 1 << 31;
+
+    /// From a tick of any width; bits above 32 are dropped.
+    #[expect(clippy::cast_possible_truncation, reason = "the clock wraps")]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis as u32)
+    }
+
+    /// Milliseconds from `earlier` to `self`.
+    #[inline]
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    pub(crate) const ZERO: Self = Self(0);
+
+    /// The number, for entries that keep something else there while they are free.
+    pub(crate) const fn to_raw(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) const fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+}
+
+/// Milliseconds of a number of seconds, at most [`Instant::HORIZON`].
+pub(crate) const fn millis(seconds: u32) -> u32 {
+    let millis = seconds.saturating_mul(1_000);
+    if millis < Instant::HORIZON { millis } else { Instant::HORIZON }
+}
