@@ -42,3 +42,34 @@ impl Image {
         &self.0
     }
 }
+
+/// A compiler's error with the names of what it is about.
+pub fn describe(error: &CompileError, table: &ServiceTable<'_>) -> String {
+    let name = |i: u32| table.services.get(i as usize).map_or("?", |s| table.name(s));
+    let owner = |frontend: u32| {
+        let has = |s: &natlet_core::Service| {
+            (s.frontends.start..s.frontends.start.saturating_add(s.frontends.len)).contains(&frontend)
+        };
+        table.services.iter().find(|s| has(s)).map_or("?", |s| table.name(s))
+    };
+    match *error {
+        CompileError::DuplicateService { first, .. } => {
+            format!("service {} is there twice with the same protocol; give one of them another name", name(first))
+        }
+        CompileError::DuplicateFrontend { first, second } => {
+            let address =
+                table.frontends.get(first as usize).map_or(String::new(), |f| format!("{}:{}", f.address, f.port));
+            format!(
+                "services {} and {} both claim {address}; give one of them another address or port",
+                owner(first),
+                owner(second)
+            )
+        }
+        CompileError::Span { service }
+        | CompileError::Name { service }
+        | CompileError::Frontend { service, .. }
+        | CompileError::Endpoint { service, .. }
+        | CompileError::TooMany { service } => format!("service {}: {error}", name(service)),
+        _ => error.to_string(),
+    }
+}

@@ -6,6 +6,7 @@
 //!                                          └─▶ view, export, cli
 //! ```
 
+pub mod agent;
 pub mod cli;
 pub mod difference;
 pub mod export;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, getsockopt, recv, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, getsockopt, recv, send, setsockopt, sockopt};
 
 use crate::nft::model::Family;
 use crate::nft::wire::attribute::{Writer, find};
@@ -91,6 +91,11 @@ impl Netlink {
         }
         let send_buffer = getsockopt(&fd, sockopt::SndBuf).map_err(failed)?;
         Ok(Self { fd, seq: FIRST_REQUEST, buffer: vec![0; RECEIVE_BUFFER], send_buffer })
+    }
+
+    /// The socket's port: notifications of what it changed carry it. 0 if the kernel does not say.
+    pub fn port(&self) -> u32 {
+        getsockname::<NetlinkAddr>(self.fd.as_raw_fd()).map_or(0, |address| address.pid())
     }
 
     /// The longest batch, in bytes, that [`Netlink::send_batch`] can send.

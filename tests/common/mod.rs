@@ -11,7 +11,7 @@ pub type Test = Result<(), Failed>;
 pub type Named = (&'static str, fn() -> Test);
 
 /// Set in the environment of a test binary that shall be the `natlet` command.
-const AS_COMMAND: &str = "NATLET_AS_COMMAND";
+pub const AS_COMMAND: &str = "NATLET_AS_COMMAND";
 
 /// The `main` of a test binary: the command where asked for, else the tests, in a private network.
 pub fn main(tests: &[Named]) -> ExitCode {

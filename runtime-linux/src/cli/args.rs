@@ -55,6 +55,11 @@ pub enum Command {
     Unload,
     /// Say what is in force in the kernel, since when, with which content id
     Status(StatusArgs),
+    /// Keep a service table in force: watch its files, repair what others change; needs CAP_NET_ADMIN
+    #[command(
+        after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n\nSIGHUP reads the files again. SIGTERM ends the agent and leaves the rules in force."
+    )]
+    Run(super::run::RunArgs),
     /// Say by service what `load` would change in the kernel, and change nothing; needs CAP_NET_ADMIN
     #[command(
         after_help = "Examples:\n  natlet diff services.toml\n  natlet diff -o json services.yaml || natlet load services.yaml\n\nExit status: 0 no difference, 1 some, 2 error. The kernel is read back: what others changed in it is told too."

@@ -9,6 +9,7 @@ mod flows;
 mod gateway;
 mod input;
 mod kernel;
+mod run;
 mod show;
 mod trace;
 mod try_;
@@ -24,6 +25,7 @@ pub fn main() -> ExitCode {
         Command::Try(args) => try_::run(&args),
         Command::Load(args) => kernel::load(&args),
         Command::Unload => kernel::unload(),
+        Command::Run(args) => run::run(args),
         Command::Status(args) => kernel::status(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Compile(args) => compile::run(&args),

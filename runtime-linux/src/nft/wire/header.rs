@@ -77,6 +77,8 @@ pub struct Message<'a> {
     pub flags: u16,
     /// nlmsg_seq.
     pub seq: u32,
+    /// nlmsg_pid: in a notification the port of the socket that made the change.
+    pub port: u32,
     /// Everything after `nlmsghdr`.
     pub payload: &'a [u8],
     /// res_id of `nfgenmsg`: low 16 bits of the generation in a reply.
@@ -98,7 +100,7 @@ pub fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let header = rest.first_chunk::<16>()?;
-        let [l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, ..] = *header;
+        let [l0, l1, l2, l3, t0, t1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
         let payload = rest.get(16..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -107,6 +109,7 @@ pub fn messages(bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
             number: u16::from_ne_bytes([t0, t1]),
             flags: u16::from_ne_bytes([f0, f1]),
             seq: u32::from_ne_bytes([s0, s1, s2, s3]),
+            port: u32::from_ne_bytes([p0, p1, p2, p3]),
             payload,
             resource,
             attributes: payload.get(HEADER - 16..).unwrap_or_default(),

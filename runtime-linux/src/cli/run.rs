@@ -1,0 +1,113 @@
+//! `natlet run`: the agent.
+
+use super::args::Input;
+use super::failure::Failure;
+use crate::agent::{self, Options};
+use clap::{Args, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tracing_subscriber::filter::LevelFilter;
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// Where the last good program is kept for the next boot
+    #[arg(long, value_name = "DIR", env = "NATLET_STATE_DIR", default_value = "/var/lib/natlet")]
+    pub state_dir: PathBuf,
+    /// The shortest time between two changes: a burst of changes is few transactions
+    #[arg(long, value_name = "TIME", env = "NATLET_MIN_SYNC_PERIOD", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub min_sync_period: Duration,
+    /// The longest time without a comparison of the kernel's tables with what is wanted
+    #[arg(long, value_name = "TIME", env = "NATLET_SYNC_PERIOD", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub sync_period: Duration,
+    /// Remove conntrack entries of TCP and SCTP connections to removed endpoints too, so that clients notice at once
+    #[arg(long, env = "NATLET_RESET_REMOVED")]
+    pub reset_removed: bool,
+    /// Remove the rules when the agent ends; without this they stay in force
+    #[arg(long, env = "NATLET_CLEANUP_ON_EXIT")]
+    pub cleanup_on_exit: bool,
+    /// Where /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
+    #[arg(long, value_name = "IP:PORT", env = "NATLET_LISTEN", default_value = "127.0.0.1:10249", value_parser = parse_listen)]
+    pub listen: Listen,
+    /// How to log, on standard error
+    #[arg(long, value_enum, env = "NATLET_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to log
+    #[arg(long, value_enum, env = "NATLET_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(Option<SocketAddr>);
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    if text == "off" {
+        return Ok(Listen(None));
+    }
+    let address = text.parse().map_err(|_| "give an address and a port, as 127.0.0.1:10249 or [::1]:10249, or off")?;
+    Ok(Listen(Some(address)))
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line for people
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+/// The least important of what is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// What failed
+    Error,
+    /// What is doubtful
+    Warn,
+    /// What changed
+    Info,
+    /// What was considered
+    Debug,
+}
+
+pub fn run(args: RunArgs) -> Result<(), Failure> {
+    if args.input.files.iter().any(|f| f.as_os_str() == "-") {
+        return Err(Failure::input("standard input cannot be watched; give files or directories"));
+    }
+    log(args.log_format, args.log_level);
+    let options = Options {
+        node: args.input.node.flags(),
+        files: args.input.files,
+        state_dir: args.state_dir,
+        min_sync_period: args.min_sync_period,
+        sync_period: args.sync_period.max(Duration::from_secs(1)),
+        listen: args.listen.0,
+        reset_removed: args.reset_removed,
+        cleanup_on_exit: args.cleanup_on_exit,
+    };
+    agent::run(options).map_err(|e| Failure::operation("running the agent", e))
+}
+
+/// A closed standard error must not end the agent: what cannot be logged is lost.
+fn log(format: LogFormat, level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false);
+    // A logger that is there already (a library's user) stays.
+    let _ = match format {
+        LogFormat::Text => builder.try_init().is_ok(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init().is_ok(),
+    };
+}
