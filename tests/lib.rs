@@ -3,5 +3,5 @@
 
 pub mod case;
 pub mod flow;
-pub mod translated;
 pub mod push;
+pub mod translated;

@@ -29,6 +29,15 @@ pub fn main(tests: &[Named]) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+/// Whether `run.sh` found that no compiler for small machines can be had here; says so.
+pub fn has_no_cross_compiler() -> bool {
+    let left_out = std::env::var_os("NATLET_NO_CROSS").is_some_and(|v| v == "1");
+    if left_out {
+        eprintln!("skipped: no compiler for small machines can be had here (NATLET_NO_CROSS=1)");
+    }
+    left_out
+}
+
 /// Runs the command and gives its exit status, where this process shall be the command.
 pub fn as_command() -> Option<ExitCode> {
     std::env::var_os(AS_COMMAND).is_some().then(natlet::cli::main)
