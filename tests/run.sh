@@ -77,4 +77,8 @@ fi
 # The board's images first: a clean build of them takes a minute that is no test's.
 [ $cross = no ] || step firmware-example/build.sh build --quiet
 step cargo test --manifest-path firmware-example/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/board --lib --locked --quiet
-step cargo test --workspace --locked --quiet
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+step cargo test --workspace --locked --quiet | tee "$log"
+awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+  END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$log"
