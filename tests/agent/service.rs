@@ -31,10 +31,14 @@ pub fn health_and_metrics_are_served() -> Test {
     place.write(&table(SECOND))?;
     let daemon = Daemon::start(&host, &place, &["--listen", "127.0.0.1:10249"])?;
     daemon.in_force(&host, &place)?;
-    within("not healthy", LIMIT, || Ok(get(&host, 10249, "/healthz")?.starts_with("HTTP/1.1 200")))?;
+    within("not healthy", LIMIT, || {
+        Ok(get(&host, 10249, "/healthz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")))
+    })?;
     holds("alive", get(&host, 10249, "/livez")?.starts_with("HTTP/1.1 200"))?;
     place.write("not = [a table")?;
-    within("no refusal", LIMIT, || Ok(get(&host, 10249, "/metrics")?.contains("natlet_source_refused_total 1")))?;
+    within("no refusal", LIMIT, || {
+        Ok(get(&host, 10249, "/metrics").is_ok_and(|answer| answer.contains("natlet_source_refused_total 1")))
+    })?;
     let metrics = get(&host, 10249, "/metrics")?;
     for line in ["natlet_source_ok 0", "natlet_frontends 3", "kubeproxy_sync_proxy_rules_duration_seconds_count"] {
         holds(&format!("{line}: {metrics}"), metrics.contains(line))?;
