@@ -421,12 +421,13 @@ fn reload() -> Test {
     gateway.reload(&one)?;
     let only = |pod: &str| {
         let (endpoints, _) = answers(&many(&topology.client, Protocol::Tcp, to, 30)?)?;
-        Ok(endpoints.keys().all(|e| e.ip() == ip(pod)))
+        Ok::<_, Failed>(endpoints.keys().all(|e| e.ip() == ip(pod)))
     };
-    until("the new table is in force", || only(PODS[0]))?;
+    // a connection that is being made to the endpoint that goes dies with it
+    until("the new table is in force", || Ok(only(PODS[0]).unwrap_or(false)))?;
     // the server ends a connection when it hears of its client's end: only where packets still pass
     let ended = |stream: &TcpStream| {
-        stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+        stream.set_read_timeout(Some(Duration::from_millis(1500)))?;
         stream.shutdown(std::net::Shutdown::Write)?;
         let mut rest = Vec::new();
         Ok::<_, Failed>({ stream }.read_to_end(&mut rest).is_ok())
