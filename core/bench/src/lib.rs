@@ -1,0 +1,1 @@
+//! What the benchmarks share: tables and packets made from a seed.
