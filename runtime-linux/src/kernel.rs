@@ -3,13 +3,17 @@
 //! The kernel keeps the program's content id with the tables, in the comment of the one element of set `program` (a table's
 //! own comment cannot be changed once it is created). A restarted process reads it there.
 
+mod owner;
+
 use crate::lower::lower;
-use crate::netlink::{LoadError, Netlink};
+use crate::netlink::{LoadError, Netlink, Owner};
 use crate::nft::apply::{self, Outcome};
-use crate::nft::model::Ruleset;
+use crate::nft::model::{Ownership, Ruleset};
 use crate::nft::read::{Loaded, LoadedTable, read_matching};
 use natlet_core::Program;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use owner::{Claim, claim};
 
 /// The set whose element's comment says what is loaded.
 pub(crate) const ABOUT: &str = "program";
@@ -65,6 +69,8 @@ impl About {
 pub struct Status {
     /// What the tables say about themselves; `None` if they are not natlet's or were damaged.
     pub about: Option<About>,
+    /// Whose the tables are; `None` if anyone with CAP_NET_ADMIN may change them.
+    pub owner: Option<Owner>,
     /// The tables, `ip` first.
     pub tables: Vec<TableStatus>,
 }
@@ -101,7 +107,15 @@ const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
 
 /// Puts a program in force. What is loaded already stays; only the difference is sent.
 pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    let wanted = wanted(program, about(netlink)?);
+    load_as(netlink, program, Ownership::Anyone)
+}
+
+/// As [`load`], and says whose the tables are to be. Tables that are there and have no owner are replaced, in one
+/// transaction, where this socket is to be their owner ([`claim`] spares those that had one).
+pub fn load_as(netlink: &mut Netlink, program: &Program<'_>, ownership: Ownership) -> Result<Outcome, LoadError> {
+    let loaded = read_matching(netlink, |set| set == ABOUT)?;
+    owner::must_be_mine(netlink, &loaded)?;
+    let wanted = Ruleset { ownership, ..wanted(program, About::of(&loaded)) };
     let outcome = apply::apply(netlink, &wanted)?;
     if program.context().localhost_node_ports() {
         // after the guard is in force
@@ -136,6 +150,8 @@ fn route_loopback() -> std::io::Result<()> {
 
 /// Removes natlet's tables and nothing else. `false` if there were none.
 pub fn unload(netlink: &mut Netlink) -> Result<bool, LoadError> {
+    let loaded = read_matching(netlink, |_| false)?;
+    owner::must_be_mine(netlink, &loaded)?;
     apply::remove(netlink)
 }
 
@@ -150,7 +166,8 @@ pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
     if loaded.tables.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Status { about: About::of(&loaded), tables: loaded.tables.iter().map(TableStatus::of).collect() }))
+    let owner = owner::port(&loaded).map(Owner::of);
+    Ok(Some(Status { about: About::of(&loaded), owner, tables: loaded.tables.iter().map(TableStatus::of).collect() }))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! works while `sendmsg` runs, so every reply is queued when it returns; waiting is bounded all the same.
 
 mod error;
+mod owner;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::nft::wire::attribute::{Writer, find};
 use crate::nft::wire::{Batch, Message, kind, messages, request};
 
 pub use error::{LoadError, Refusal};
+pub use owner::Owner;
 
 /// How long a reply may take. Measured: 1,000,000 elements load in 0.9 s, and that happens inside the send.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -134,6 +136,16 @@ impl Netlink {
             now if now != before => Ok(()),
             _ => Err(LoadError::NoAnswer),
         }
+    }
+
+    /// Lets the kernel check a transaction that is not [ended](Batch::end): nothing of it is applied. `Ok` means that the
+    /// kernel would take every message of it.
+    pub(crate) fn check_batch(&mut self, batch: &Batch) -> Result<(), LoadError> {
+        self.drain();
+        let failed = |errno: Errno| LoadError::Socket { doing: "let a transaction be checked", source: errno.into() };
+        self.send(batch.bytes()).map_err(failed)?;
+        let answers = self.answers(batch.last_seq())?;
+        answers.first_error.map_or(Ok(()), |reply| Err(refused(batch, reply)))
     }
 
     fn answers(&mut self, end: u32) -> Result<Answers, LoadError> {

@@ -21,6 +21,7 @@ pub mod status;
 pub mod watch;
 
 use crate::netlink::LoadError;
+use crate::nft::model::Ownership;
 use crate::source::NodeFlags;
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -46,6 +47,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Remove conntrack entries of TCP and SCTP connections to removed endpoints.
     pub reset_removed: bool,
+    /// Whose the tables are to be, where the kernel can do it.
+    pub ownership: Ownership,
     /// Remove the rules at the end.
     pub cleanup_on_exit: bool,
 }
@@ -57,6 +60,12 @@ pub enum AgentError {
     /// The kernel's tables cannot be read, or not removed at the end.
     #[error("{0}")]
     Kernel(#[from] LoadError),
+    /// Another agent has the state directory.
+    #[error(
+        "another natlet run keeps its state in {}: end it first, or give this one a --state-dir of its own",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// No inotify.
     #[error("cannot watch files: {0}; raise sysctl fs.inotify.max_user_instances")]
     Watch(Errno),

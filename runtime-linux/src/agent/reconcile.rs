@@ -9,12 +9,14 @@ use super::status::{HealthCheck, Status, unix};
 use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::image::Image;
-use crate::kernel;
+use crate::kernel::{self, Claim};
 use crate::netlink::{LoadError, Netlink};
+use crate::nft::model::Ownership;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -50,9 +52,12 @@ pub struct Agent {
     signals: SignalFd,
     watch: Watch,
     netlink: Netlink,
+    ownership: Ownership,
     events: Events,
     conntrack: Option<Conntrack>,
     state: State,
+    /// Keeps other agents out of the state directory.
+    _lock: Option<File>,
     /// A digest of what the state directory holds: names count too, which a content id leaves out.
     saved: Option<u64>,
     backoff: Backoff,
@@ -77,16 +82,33 @@ impl Agent {
         let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
+        let lock = match state.lock() {
+            Ok(lock) => Some(lock),
+            Err(TryLockError::WouldBlock) => return Err(AgentError::Busy(options.state_dir)),
+            Err(TryLockError::Error(_)) => None, // told once something is to be kept there
+        };
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
-        let loaded = kernel::about(&mut netlink)?;
+        let Claim { about: loaded, ownership, adopted } = kernel::claim(&mut netlink, options.ownership)?;
+        match (options.ownership, ownership) {
+            (Ownership::Socket, Ownership::Anyone) => {
+                info!(
+                    "this kernel has no tables that outlive their owner (Linux 6.9 has): others can change natlet's tables"
+                );
+            }
+            _ if adopted => info!("the tables that an earlier agent left are adopted as they are"),
+            _ => {}
+        }
+        status.metrics.owned.set((ownership == Ownership::Socket).into());
         let mut agent = Self {
             state,
+            _lock: lock,
             saved: kept.as_ref().map(digest),
             status,
             signals,
             watch,
             netlink,
+            ownership,
             events,
             conntrack,
             backoff: Backoff::default(),
@@ -252,7 +274,7 @@ impl Agent {
         let (started, metrics) = (Instant::now(), &self.status.metrics);
         self.last_sync = Some(started);
         self.due.verify = Some(started + self.options.sync_period);
-        let outcome = match kernel::load(&mut self.netlink, &program) {
+        let outcome = match kernel::load_as(&mut self.netlink, &program, self.ownership) {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed(why, &failure),
         };

@@ -58,6 +58,10 @@ fn text(status: Option<&Status>) -> String {
         }
         None => out.push_str("loaded      a table named natlet that does not say what it holds\n"),
     }
+    let _ = match &status.owner {
+        Some(owner) => writeln!(out, "owner       {owner}; others cannot change the tables"),
+        None => writeln!(out, "owner       none: everybody with CAP_NET_ADMIN can change the tables"),
+    };
     for t in &status.tables {
         let _ = writeln!(
             out,
@@ -83,6 +87,11 @@ fn document(status: Option<&Status>) -> Value {
         "version": about.map(|a| &a.version),
         "since": since.map(utc),
         "since_unix": since.map(unix),
+        "owner": status.owner.as_ref().map(|o| json!({
+            "port": o.port,
+            "pid": o.process.as_ref().map(|(pid, _)| pid),
+            "name": o.process.as_ref().map(|(_, name)| name),
+        })),
         "tables": status.tables.iter().map(|t| json!({
             "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
         })).collect::<Vec<_>>(),

@@ -3,6 +3,7 @@
 use super::args::Input;
 use super::failure::Failure;
 use crate::agent::{self, Options};
+use crate::nft::model::Ownership;
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,10 @@ pub struct RunArgs {
     /// Remove the rules when the agent ends; without this they stay in force
     #[arg(long, env = "NATLET_CLEANUP_ON_EXIT")]
     pub cleanup_on_exit: bool,
+    /// Let others change natlet's tables; without this, from Linux 6.9, only the agent can, and `nft flush ruleset` passes
+    /// them over
+    #[arg(long, env = "NATLET_NO_OWNER")]
+    pub no_owner: bool,
     /// Where /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
     #[arg(long, value_name = "IP:PORT", env = "NATLET_LISTEN", default_value = "127.0.0.1:10249", value_parser = parse_listen)]
     pub listen: Listen,
@@ -86,6 +91,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         sync_period: args.sync_period.max(Duration::from_secs(1)),
         listen: args.listen.0,
         reset_removed: args.reset_removed,
+        ownership: if args.no_owner { Ownership::Anyone } else { Ownership::Socket },
         cleanup_on_exit: args.cleanup_on_exit,
     };
     agent::run(options).map_err(|e| Failure::operation("running the agent", e))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::owner::Owner;
 use nix::errno::Errno;
 
 /// Why the kernel's ruleset could not be read or changed. Nothing was changed by the transaction that failed.
@@ -19,6 +20,12 @@ pub enum LoadError {
     /// The kernel refused an object.
     #[error("{0}")]
     Refused(Refusal),
+    /// The tables belong to another process.
+    #[error(
+        "natlet's tables belong to {0}, and the kernel lets nobody else change them: change the files that it reads, or \
+         end it first (the rules stay in force) and start it with --no-owner if others are to change them"
+    )]
+    Owned(Owner),
     /// Somebody changed the ruleset since it was read: read it again and plan again.
     #[error("the ruleset was changed by another program meanwhile; try again")]
     Stale,
