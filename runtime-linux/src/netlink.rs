@@ -150,12 +150,13 @@ impl Netlink {
 
     fn answers(&mut self, end: u32) -> Result<Answers, LoadError> {
         let mut answers = Answers::default();
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let received = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(n) => n,
-                Err(Errno::EINTR) => continue,
+                Err(Errno::EINTR) if Instant::now() < deadline => continue,
                 Err(Errno::EAGAIN) => return Ok(answers),
-                Err(Errno::ENOBUFS) => {
+                Err(Errno::ENOBUFS) if Instant::now() < deadline => {
                     answers.lost = true;
                     continue;
                 }
@@ -252,7 +253,7 @@ impl Netlink {
                     // An error of poll is told again by the next recv.
                     let _ = poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout);
                 }
-                Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(Errno::EINTR | Errno::ENOBUFS) if Instant::now() < deadline => {}
                 Err(errno) => {
                     return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
                 }
@@ -261,11 +262,12 @@ impl Netlink {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let deadline = Instant::now() + DEADLINE;
         loop {
             match send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()) {
                 Ok(n) if n == bytes.len() => return Ok(()),
                 Ok(_) => return Err(Errno::EMSGSIZE),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EINTR) if Instant::now() < deadline => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -273,10 +275,12 @@ impl Netlink {
 
     /// Throws away answers that an earlier, timed-out wait left behind.
     fn drain(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
         while matches!(
             recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT),
             Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR)
-        ) {}
+        ) && Instant::now() < deadline
+        {}
     }
 }
 
@@ -319,5 +323,10 @@ fn refused_request(kind: u8, reply: &Reply) -> LoadError {
         kind::GETSETELEM => "reading elements",
         _ => "reading the generation",
     };
-    LoadError::Refused(Refusal::new(reply.errno, reply.text.clone(), Some(object.into()), &[]))
+    let mut refusal = Refusal::new(reply.errno, reply.text.clone(), Some(object.into()), &[]);
+    // What nfnetlink answers for a subsystem that it does not have; a request of ours has no other way to be invalid.
+    if reply.errno == Errno::EINVAL as i32 {
+        refusal.hint = Some("the kernel lacks nf_tables (CONFIG_NF_TABLES)".into());
+    }
+    LoadError::Refused(refusal)
 }

@@ -29,6 +29,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
 pub const BEAT: Duration = Duration::from_secs(10);
+/// Waits until refused sources are read again although nothing was heard of them: doubled from the first to the last.
+const REREAD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Waits after a refusal of the kernel: doubled from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -69,6 +71,9 @@ pub struct Agent {
     synced: Arc<Services>,
     services: Arc<Services>,
     health_checks: Vec<HealthCheck>,
+    /// The refusal that was logged, and when it is looked whether it still stands; forgotten when the sources change.
+    told: Option<String>,
+    reread_after: Duration,
     /// The sources said something new that is not in force and kept yet.
     pending: bool,
     ready: bool,
@@ -119,6 +124,8 @@ impl Agent {
             services: Arc::default(),
             wanted: None,
             health_checks: kept.as_ref().map(|image| health::of_program(&image.program())).unwrap_or_default(),
+            told: None,
+            reread_after: REREAD.0,
             pending: false,
             ready: false,
             options,
@@ -145,6 +152,7 @@ impl Agent {
                 match request {
                     Request::Reload => {
                         info!("SIGHUP: reading the sources again");
+                        self.news();
                         process::tell_reloading();
                         self.reload();
                         process::tell(&[NotifyState::Ready]);
@@ -155,6 +163,11 @@ impl Agent {
             self.listen();
             self.work();
         }
+    }
+
+    /// The sources may say something else than when they were refused.
+    fn news(&mut self) {
+        (self.told, self.reread_after) = (None, REREAD.0);
     }
 
     fn stop(&mut self) -> Result<(), AgentError> {
@@ -191,10 +204,12 @@ impl Agent {
     fn listen(&mut self) {
         let now = Instant::now();
         if self.watch.drain(now) {
+            self.news();
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
             // Not put off again and again: the first change of a burst says when.
-            self.due.read.get_or_insert((now + SETTLE).max(period));
+            let at = (now + SETTLE).max(period);
+            self.due.read = Some(self.due.read.map_or(at, |due| due.min(at)));
         }
         let heard = self.events.drain();
         if heard.lost {
@@ -247,8 +262,15 @@ impl Agent {
                 Err(refusal) => {
                     metrics.reads_refused.inc();
                     metrics.source_ok.set(0);
-                    error!("the sources are refused, what is in force stays: {refusal}");
-                    self.status.update(|s| s.refusal = Some(refusal.to_string()));
+                    // A limit or a disk that failed may work again without any file changing.
+                    self.due.read = Some(Instant::now() + self.reread_after);
+                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                    let refusal = refusal.to_string();
+                    if self.told.as_ref() != Some(&refusal) {
+                        error!("the sources are refused, what is in force stays: {refusal}");
+                    }
+                    self.told = Some(refusal.clone());
+                    self.status.update(|s| s.refusal = Some(refusal));
                     return;
                 }
             };
@@ -323,10 +345,15 @@ impl Agent {
                     self.status.metrics.conntrack_deleted.inc_by(removed);
                     info!(removed, "conntrack entries of removed endpoints are gone");
                 }
-                Err(e) => warn!(error = %e, "conntrack could not be cleaned"),
+                Err(e) => {
+                    warn!(error = %e, "conntrack could not be cleaned; the next sync tries again");
+                    self.pending = true;
+                }
             }
         }
-        self.synced = Arc::clone(&self.services);
+        if !self.pending {
+            self.synced = Arc::clone(&self.services);
+        }
         let Some(image) = &self.wanted else { return };
         let digest = digest(image);
         if self.saved == Some(digest) {

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 #[non_exhaustive]
 pub enum LoadError {
     /// A system call on the socket failed.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {source}{}", remedy(.source))]
     Socket {
         /// What was tried.
         doing: &'static str,
@@ -103,6 +103,18 @@ impl Refusal {
             Errno::UnknownErrno => format!("error {}", self.errno),
             _ => format!("{} ({errno:?})", errno.desc()),
         }
+    }
+}
+
+/// What to do about a system call that failed, after a semicolon.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => {
+            "; the kernel lacks netfilter netlink (CONFIG_NETFILTER_NETLINK), or a sandbox forbids it"
+        }
+        Some(Errno::EPERM | Errno::EACCES) => "; natlet needs CAP_NET_ADMIN in this network namespace: run it as root",
+        Some(Errno::EMFILE | Errno::ENFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        _ => "",
     }
 }
 
