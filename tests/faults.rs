@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         ("a_flood_of_flushes_costs_little", adversary::a_flood_of_flushes_costs_little),
         ("without_the_right_nothing_is_changed", hostile::without_the_right),
         ("without_nf_tables_it_says_so", hostile::without_nf_tables),
+        ("a_kernel_that_begins_to_refuse", hostile::a_kernel_that_begins_to_refuse),
         ("a_read_only_disk_keeps_nothing_and_stops_nothing", hostile::read_only_disk),
         ("a_full_disk_keeps_the_program_before", hostile::full_disk),
         ("a_clock_that_steps_changes_nothing", hostile::stepping_clock),

@@ -13,7 +13,7 @@ use crate::nft::read::{Loaded, LoadedTable, read_matching};
 use natlet_core::Program;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use owner::{Claim, claim};
+pub use owner::{Claim, claim, owner};
 
 /// The set whose element's comment says what is loaded.
 pub(crate) const ABOUT: &str = "program";
@@ -166,8 +166,11 @@ pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
     if loaded.tables.is_empty() {
         return Ok(None);
     }
-    let owner = owner::port(&loaded).map(Owner::of);
-    Ok(Some(Status { about: About::of(&loaded), owner, tables: loaded.tables.iter().map(TableStatus::of).collect() }))
+    Ok(Some(Status {
+        about: About::of(&loaded),
+        owner: owner(&loaded),
+        tables: loaded.tables.iter().map(TableStatus::of).collect(),
+    }))
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ pub fn a_flood_of_flushes_costs_little() -> Test {
     holds(&format!("{repairs} repairs"), (8..=18).contains(&repairs))?;
     same("natlet_contested", &metric("natlet_contested")?, &1)?;
     holds("the log is loud", place.log().contains("keeps undoing"))?;
-    // an unoptimized build works some ten times longer for each repair
-    let budget = if std::env::var_os(BINARY).is_some() { 3.0 } else { 30.0 };
+    // an unoptimized build works longer for each repair
+    let budget = if std::env::var_os(BINARY).is_some() { 5.0 } else { 15.0 };
     holds(&format!("{share:.1} % of a core, at most {budget}"), share <= budget)?;
     // it never gives up: left in peace, it ends right
     within("given up", 5 * LIMIT, || Ok(natlet_with(&host, &["diff", place.source()], "").status.code() == Some(0)))?;

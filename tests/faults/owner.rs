@@ -75,7 +75,9 @@ pub fn nobody_else_changes_them() -> Test {
         let said = said(&output);
         holds(&said, said.contains(&pid) && said.contains("--no-owner"))?;
     }
-    same("diff", &natlet_with(&host, &["diff", other], "").status.code(), &Some(1))?;
+    let diff = natlet_with(&host, &["diff", other], "");
+    same("diff", &diff.status.code(), &Some(1))?;
+    holds(&said(&diff), said(&diff).contains(&pid))?;
     same("what is in force", &listed(&host)?, &before)?;
 
     // the rules outlive the agent, and are anyone's then

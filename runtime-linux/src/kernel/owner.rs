@@ -16,8 +16,12 @@ const PERSISTENT: u32 = 4;
 /// A table that is never made.
 const PROBE: &str = "natlet-probe";
 
-/// The port of the socket that owns natlet's tables.
-pub(super) fn port(loaded: &Loaded) -> Option<u32> {
+/// Who alone may change these tables.
+pub fn owner(loaded: &Loaded) -> Option<Owner> {
+    port(loaded).map(Owner::of)
+}
+
+fn port(loaded: &Loaded) -> Option<u32> {
     loaded.tables.iter().find_map(|table| table.owner)
 }
 
