@@ -2,7 +2,7 @@
 //! every number of every call with every error.
 
 use crate::common::{Test, has, holds, natlet, natlet_with, same};
-use crate::daemon::{Daemon, Place, within};
+use crate::daemon::{Daemon, LIMIT, Place, within};
 use crate::{FIRST, Random, SECOND, THIRD, table, under};
 use libtest_mimic::Failed;
 use natlet::lab::Namespace;
@@ -101,7 +101,8 @@ pub fn of_the_agent() -> Test {
         let mut daemon = Daemon::start_under(&host, &place, &strace, place.source(), &[], &[])?;
         let diff = || natlet_with(&host, &["diff", place.source()], "").status.code() == Some(0);
         let mut status = None;
-        let settled = within(&inject, Duration::from_secs(2), || {
+        let patience = if fault.for_good { Duration::from_secs(2) } else { 3 * LIMIT };
+        let settled = within(&inject, patience, || {
             status = daemon.ended()?;
             Ok(status.is_some() || diff())
         });

@@ -29,8 +29,8 @@ pub struct RunArgs {
     /// Remove the rules when the agent ends; without this they stay in force
     #[arg(long, env = "NATLET_CLEANUP_ON_EXIT")]
     pub cleanup_on_exit: bool,
-    /// Let others change natlet's tables; without this, from Linux 6.9, only the agent can, and `nft flush ruleset` passes
-    /// them over
+    /// Let others change natlet's tables, and repair what they change. Without this, from Linux 6.9, only the agent can change
+    /// them, `nft flush ruleset` passes them over, and reloading a saved ruleset that holds them is refused
     #[arg(long, env = "NATLET_NO_OWNER")]
     pub no_owner: bool,
     /// Where /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
