@@ -10,9 +10,12 @@
 //! answers HTTP and shares nothing with the first but counters and a small record.
 
 pub mod conntrack;
+pub mod counts;
 pub mod drift;
 pub mod health;
+pub mod history;
 pub mod http;
+mod page;
 mod process;
 mod reconcile;
 pub mod source;
@@ -20,6 +23,7 @@ pub mod state;
 pub mod status;
 pub mod watch;
 
+use crate::kernel::Counting;
 use crate::netlink::LoadError;
 use crate::source::NodeFlags;
 use nix::errno::Errno;
@@ -46,6 +50,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Remove conntrack entries of TCP and SCTP connections to removed endpoints.
     pub reset_removed: bool,
+    /// Whether frontends count connections.
+    pub counting: Counting,
     /// Remove the rules at the end.
     pub cleanup_on_exit: bool,
 }
@@ -82,7 +88,7 @@ pub fn run(options: Options) -> Result<(), AgentError> {
     let status = Arc::new(status::Status::new().map_err(AgentError::Wait)?);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "natlet starts");
     if let Some(address) = options.listen
-        && let Err(e) = http::start(address, Arc::clone(&status))
+        && let Err(e) = counts::start(Arc::clone(&status)).and_then(|()| http::start(address, Arc::clone(&status)))
     {
         warn!(error = %e, "no thread for HTTP: health and metrics are not served");
     }

@@ -1,6 +1,7 @@
 //! The `natlet` command: arguments in, text or JSON out, exit status 0 done, 1 failed, 2 bad usage or input.
 
 mod args;
+mod ask;
 mod compile;
 mod diff;
 mod export;
@@ -11,6 +12,8 @@ mod input;
 mod kernel;
 mod run;
 mod show;
+mod status;
+mod top;
 mod trace;
 mod try_;
 
@@ -26,7 +29,8 @@ pub fn main() -> ExitCode {
         Command::Load(args) => kernel::load(&args),
         Command::Unload => kernel::unload(),
         Command::Run(args) => run::run(args),
-        Command::Status(args) => kernel::status(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Show(args) => show::run(&args),

@@ -83,6 +83,7 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         files: args.input.files,
         state_dir: args.state_dir,
         min_sync_period: args.min_sync_period,
+        counting: crate::kernel::Counting::AsLoaded,
         sync_period: args.sync_period.max(Duration::from_secs(1)),
         listen: args.listen.0,
         reset_removed: args.reset_removed,

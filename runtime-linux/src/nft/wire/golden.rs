@@ -241,6 +241,7 @@ fn long_lists_are_split_and_errors_find_their_element() {
         interval: false,
         size: None,
         memory: None,
+        counter: false,
         comment: String::new(),
         elements: Elements::new(12, 0),
     };
