@@ -130,6 +130,7 @@ impl Agent {
                     Request::Reload => {
                         info!("SIGHUP: reading the sources again");
                         process::tell_reloading();
+                        self.reread();
                         self.reload();
                         process::tell(&[NotifyState::Ready]);
                     }
@@ -219,6 +220,26 @@ impl Agent {
         if is_due(&mut self.due.verify) {
             self.sync("verify");
         }
+    }
+
+    /// Takes over new options; wrong ones change nothing.
+    fn reread(&mut self) {
+        let Some(reread) = self.options.reread.clone() else { return };
+        let new = match reread.read() {
+            Ok(new) => new,
+            Err(why) => return error!("the settings are refused, the old ones stay: {why}"),
+        };
+        if new.files != self.options.files {
+            match Watch::new(&new.files) {
+                Ok(watch) => self.watch = watch,
+                Err(e) => return error!(error = %e, "the new files cannot be watched, the old settings stay"),
+            }
+        }
+        for name in self.options.adopt(new) {
+            warn!(name, "this setting has changed; it takes effect when natlet run is started again");
+        }
+        self.due.verify = None;
+        self.status.update(|s| s.sources.clone_from(&self.options.files));
     }
 
     /// Reads the sources; what they say is wanted from now on, unless they are refused.

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod compile;
+mod config;
 mod diff;
 mod export;
 mod failure;
@@ -23,7 +24,10 @@ use std::process::ExitCode;
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match config::arguments() {
+        Ok(arguments) => Cli::parse_from(arguments),
+        Err(failure) => return failure.report(),
+    };
     let result = match cli.command {
         Command::Try(args) => try_::run(&args),
         Command::Load(args) => kernel::load(&args),

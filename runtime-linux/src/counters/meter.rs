@@ -66,6 +66,7 @@ impl Meter {
             }
         }
         let last = &self.last;
+        let mut uncounted = false;
         self.conntrack.each(|flow, usage| {
             if flow.destination == flow.answered_by {
                 return; // not translated
@@ -76,6 +77,7 @@ impl Meter {
             let Some(name) = at(Some(flow.destination.ip())).or_else(|| at(None)) else { return };
             let sum = sums.entry((name, protocol.name())).or_default();
             sum.flows += u64::from(usage.live);
+            uncounted |= usage.bytes.is_none();
             if let Some(bytes) = usage.bytes {
                 let key = (v6, usage.id);
                 let before = last.as_ref().and_then(|l| l.flows.get(&key)).filter(|before| **before <= bytes);
@@ -84,7 +86,8 @@ impl Meter {
                 look.flows.insert(key, bytes);
             }
         })?;
-        let accounting = std::fs::read(ACCOUNTING).is_ok_and(|v| v.starts_with(b"1"));
+        // A service manager may hide /proc/sys; then the flows tell, and no flow is no complaint.
+        let accounting = std::fs::read(ACCOUNTING).map_or(!uncounted, |v| v.starts_with(b"1"));
         let seconds = last.as_ref().map(|last| look.at.duration_since(last.at).as_secs_f64()).filter(|s| *s > 0.0);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = |n: u64| seconds.map(|seconds| n as f64 / seconds);
