@@ -14,7 +14,10 @@ const LONGEST: usize = 64 << 20;
 
 /// A document of the agent; else why there is none, as part of a sentence.
 pub fn agent(address: SocketAddr, path: &str) -> Result<Value, String> {
-    let bytes = get(address, path).map_err(|e| format!("no agent answers at {address}: {e}"))?;
+    let bytes = get(address, path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("none answers at {address}"),
+        _ => format!("none answers at {address}: {e}"),
+    })?;
     let mut fields = [httparse::EMPTY_HEADER; 48];
     let mut head = httparse::Response::new(&mut fields);
     let stranger = || format!("what answers at {address} is no agent of natlet {}", env!("CARGO_PKG_VERSION"));

@@ -89,7 +89,7 @@ impl Source {
             Err(e) if e.errno() == Some(Errno::EPERM as i32) => {
                 let mut source = Self::Agent(DEFAULT_LISTEN);
                 let report = source.look().map_err(|_| {
-                    Failure::operation("reading counters", format!("{e}\nnor does an agent answer at {DEFAULT_LISTEN}"))
+                    Failure::operation("reading counters", format!("{e}; nor does an agent answer at {DEFAULT_LISTEN}"))
                 })?;
                 Ok((source, report))
             }
