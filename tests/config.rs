@@ -27,13 +27,19 @@ fn main() -> ExitCode {
 
 const EXAMPLE: &str = include_str!("../runtime-linux/examples/agent.toml");
 
-const TABLE: &str = "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.7\"\nendpoints = [\"10.0.0.1:8080\"]\n";
+const TABLE: &str =
+    "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.7\"\nendpoints = [\"10.0.0.1:8080\"]\n";
 
 /// `natlet run` with these arguments and environment, in a host; killed when dropped.
 struct Agent(Child);
 
 impl Agent {
-    fn start(host: &Namespace, place: &Place, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Self, Failed> {
+    fn start(
+        host: &Namespace,
+        place: &Place,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failed> {
         let log = fs::File::options().create(true).append(true).open(place.path("log"))?;
         let mut command = command(arguments, environment);
         Ok(Self(host.run(|| command.stderr(log).spawn())?))
@@ -68,7 +74,10 @@ fn flags_win() -> Test {
     place.write(TABLE)?;
     let path = |name: &str| text(&place, name);
     let settings = |directory: &str| {
-        format!("files = [\"{}\"]\nlisten = \"off\"\nnode-name = \"edge-7\"\nstate-dir = \"{directory}\"\n", place.source())
+        format!(
+            "files = [\"{}\"]\nlisten = \"off\"\nnode-name = \"edge-7\"\nstate-dir = \"{directory}\"\n",
+            place.source()
+        )
     };
     fs::write(path("agent.toml"), settings(&path("file")))?;
     let (file, flag, variable) = (path("agent.toml"), path("flag"), path("variable"));
@@ -133,8 +142,12 @@ fn the_example() -> Test {
     holds("the commented ones are there", settings.len() > 15)?;
     fs::write(place.path("agent.toml"), settings.join("\n"))?;
     let (file, state) = (text(&place, "agent.toml"), text(&place, "state"));
-    let _agent =
-        Agent::start(&host, &place, &["--config", &file, "--state-dir", &state, "--listen", "off", place.source()], &[])?;
+    let _agent = Agent::start(
+        &host,
+        &place,
+        &["--config", &file, "--state-dir", &state, "--listen", "off", place.source()],
+        &[],
+    )?;
     let in_force = within("not in force", 3 * LIMIT, || Ok(place.path("state/program.0").exists()));
     in_force.map_err(|e| format!("{e:?}\n{}", place.log()))?;
     Ok(())
@@ -147,7 +160,9 @@ fn sighup_reads_the_file_again() -> Test {
     fs::write(&other, TABLE.replace("10.96.0.7", "10.96.0.8"))?;
     let (file, state) = (text(&place, "agent.toml"), text(&place, "state"));
     let settings = |source: &str, more: &str| {
-        let text = format!("files = \"{source}\"\nlisten = \"off\"\nmin-sync-period = \"10ms\"\nstate-dir = \"{state}\"\n{more}");
+        let text = format!(
+            "files = \"{source}\"\nlisten = \"off\"\nmin-sync-period = \"10ms\"\nstate-dir = \"{state}\"\n{more}"
+        );
         fs::write(&file, text)
     };
     settings(place.source(), "")?;

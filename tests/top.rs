@@ -11,8 +11,8 @@ use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::num::NonZero;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::num::NonZero;
 use std::process::{Child, Command, ExitCode};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -143,7 +143,10 @@ fn a_changed_service_goes_on_counting() -> Test {
     let report = once(node, &[])?;
     same("the changed one", &row(&report, "shop/web:https")?["connections"].as_u64(), &Some(25))?;
     same("the other one", &row(&report, "shop/log")?["connections"].as_u64(), &Some(10))?;
-    holds("counts are no difference", natlet(node, &["load", "-"], &TABLE.replace(", \"10.82.0.82:8443\"", ""))?.starts_with("nothing"))
+    holds(
+        "counts are no difference",
+        natlet(node, &["load", "-"], &TABLE.replace(", \"10.82.0.82:8443\"", ""))?.starts_with("nothing"),
+    )
 }
 
 fn without_counters_it_says_what_to_do() -> Test {

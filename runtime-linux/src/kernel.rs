@@ -118,11 +118,7 @@ pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, Loa
 }
 
 /// As [`load`], with or without counters.
-pub fn load_counting(
-    netlink: &mut Netlink,
-    program: &Program<'_>,
-    counting: Counting,
-) -> Result<Outcome, LoadError> {
+pub fn load_counting(netlink: &mut Netlink, program: &Program<'_>, counting: Counting) -> Result<Outcome, LoadError> {
     let wanted = wanted(program, &read_matching(netlink, |set| set == ABOUT)?, counting);
     let outcome = apply::apply(netlink, &wanted)?;
     if program.context().localhost_node_ports() {

@@ -101,9 +101,12 @@ impl Source {
         let failed = |e| Failure::operation("reading counters", e);
         match self {
             Self::Kernel(meter) => meter.look().map_err(|e| failed(e.to_string())),
-            Self::Agent(address) => ask::agent(*address, "/counters").and_then(|document| {
-                serde_json::from_value(document).map_err(|_| format!("what answers at {address} is no agent of natlet"))
-            }).map_err(failed),
+            Self::Agent(address) => ask::agent(*address, "/counters")
+                .and_then(|document| {
+                    serde_json::from_value(document)
+                        .map_err(|_| format!("what answers at {address} is no agent of natlet"))
+                })
+                .map_err(failed),
         }
     }
 

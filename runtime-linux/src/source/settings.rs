@@ -23,7 +23,9 @@ impl Setting {
     /// What is wrong with its value.
     pub fn problem(&self, why: &str) -> Diagnostic {
         let title = format!("{} cannot be {}", self.name, self.values.join(", "));
-        Diagnostic::error(title).at(self.place.clone(), why).help("the values are those of the flag; see natlet run --help")
+        Diagnostic::error(title)
+            .at(self.place.clone(), why)
+            .help("the values are those of the flag; see natlet run --help")
     }
 }
 

@@ -129,7 +129,10 @@ fn overview(page: &mut Page, facts: &Facts<'_>) {
     }
     if let (Some(at), Some(outcome)) = (s.last_sync, &s.last_outcome) {
         let (why, text, took) = (outcome.why, &outcome.text, outcome.took);
-        page.fact("last sync", format_args!("{} ago, for {why}, in {:.1} ms: {text}", age(at), took.as_secs_f64() * 1e3));
+        page.fact(
+            "last sync",
+            format_args!("{} ago, for {why}, in {:.1} ms: {text}", age(at), took.as_secs_f64() * 1e3),
+        );
     }
     page.fact("repairs", format_args!("{} of what others changed", count(facts.repairs)));
     for source in &s.sources {
@@ -157,7 +160,9 @@ fn services(page: &mut Page, facts: &Facts<'_>) {
     }
     notes(page, facts);
     if !facts.services.is_empty() {
-        page.raw("<table><thead><tr><th>Service<th>Frontends<th>Endpoints<th class=\"n\">New/s<th class=\"n\">Connections");
+        page.raw(
+            "<table><thead><tr><th>Service<th>Frontends<th>Endpoints<th class=\"n\">New/s<th class=\"n\">Connections",
+        );
         page.raw("<th class=\"n\">Live<th class=\"n\">Traffic</thead><tbody>");
         facts.services.iter().for_each(|s| service(page, s));
         page.raw("</tbody></table>");

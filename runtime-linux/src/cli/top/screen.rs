@@ -121,9 +121,9 @@ impl Screen {
             Cell::new(aligned(i, name.to_owned())).style(style)
         };
         let header = Row::new(COLUMNS.into_iter().enumerate().map(heading)).style(Modifier::REVERSED);
-        let lines = rows.iter().map(|row| {
-            Row::new(cells(row).into_iter().enumerate().map(|(i, text)| Cell::new(aligned(i, text))))
-        });
+        let lines = rows
+            .iter()
+            .map(|row| Row::new(cells(row).into_iter().enumerate().map(|(i, text)| Cell::new(aligned(i, text)))));
         let widths = [8, 9, 13, 9, 9, 9].map(Constraint::Length);
         let widths = [&[Constraint::Fill(1)][..], &widths].concat();
         let table = Table::new(lines, widths).header(header).row_highlight_style(Modifier::BOLD);
