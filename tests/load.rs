@@ -244,8 +244,8 @@ fn nft_prints_and_reloads_what_is_loaded() -> Test {
     natlet(&host, &["load", "-"], TABLE)?;
     let printed = tool(&host, "nft", &["list", "ruleset"], "")?;
     for line in [
-        "192.168.5.65 . tcp . 443 comment \"shop/web:https\" : goto select-2",
-        "192.168.5.67 . tcp . 81 comment \"shop/none\" : goto refuse",
+        "192.168.5.65 . tcp . 443 counter packets 0 bytes 0 comment \"shop/web:https\" : goto select-2",
+        "192.168.5.67 . tcp . 81 counter packets 0 bytes 0 comment \"shop/none\" : goto refuse",
         "dnat ip to ip daddr . meta l4proto . th dport . numgen random mod 2 map @endpoints",
         "ip daddr . meta l4proto . th dport vmap @services",
     ] {

@@ -49,6 +49,16 @@ if [ $cross = no ]; then
   echo "  rustup target add thumbv7em-none-eabihf aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf x86_64-unknown-linux-musl"
   export NATLET_NO_CROSS=1
 fi
+# A browser for the status page. Ubuntu has it as a snap only, which is no use in a container: there the page is tested as text.
+if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+  apt-cache show chromium-driver >/dev/null 2>&1 || "${sudo[@]}" apt-get update -qq || true
+  if apt-cache show chromium-driver >/dev/null 2>&1; then
+    missing+=("chromium" "chromium-driver")
+  else
+    echo "NOTE: the status page is not tested in a browser: no package chromium-driver here."
+    export NATLET_NO_BROWSER=1
+  fi
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   "${sudo[@]}" apt-get update -qq || true # another repository of this machine may be out of order

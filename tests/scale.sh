@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Loads the two tables that public reports put kube-proxy's nftables mode at 16 min 44 s and 13 to 20 min for
-# (kubernetes/kubernetes #139513 and #135639), in a network namespace of its own, and then a change of one service.
+# (kubernetes/kubernetes #139513 and #135639), in a network namespace of its own, and then a change of one service;
+# with frontends that count connections and with such that do not.
 # Needs root or unprivileged user namespaces; GNU time (Debian package `time`) adds the peak memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -35,10 +36,13 @@ for size in "44125 44125" "5006 250011"; do
   "$natlet" compile "$work/a.toml" -o "$work/a.natp" 2>/dev/null
   "$natlet" compile "$work/b.toml" -o "$work/b.natp" 2>/dev/null
   echo "$services services, $endpoints endpoints"
-  unshare -Urn bash -c '
-    natlet=$1; work=$2; shift 2
-    for program in a b; do
-      "$@" "$natlet" load "$work/$program.natp" 2>&1 | sed "s/^\([^ ]\)/  \1/"
-    done
-    "$natlet" status | grep ^table' scale "$natlet" "$work" "${timed[@]}"
+  for counters in on off; do
+    echo "  counters $counters"
+    unshare -Urn bash -c '
+      natlet=$1; work=$2; counters=$3; shift 3
+      for program in a b; do
+        "$@" "$natlet" load --counters "$counters" "$work/$program.natp" 2>&1 | sed "s/^\([^ ]\)/  \1/"
+      done
+      "$natlet" status | grep ^table' scale "$natlet" "$work" "$counters" "${timed[@]}"
+  done
 done

@@ -8,6 +8,8 @@
 
 pub mod agent;
 pub mod cli;
+pub mod conntrack;
+pub mod counters;
 pub mod difference;
 pub mod export;
 pub mod gateway;

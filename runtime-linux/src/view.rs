@@ -76,6 +76,15 @@ impl ServicePort<'_> {
     }
 }
 
+/// A service's type as Kubernetes writes it.
+pub const fn type_name(service_type: ServiceType) -> &'static str {
+    match service_type {
+        ServiceType::ClusterIp => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+    }
+}
+
 /// `namespace/name:port` in its parts.
 pub fn split_name(name: &str) -> (&str, &str, &str) {
     let (namespace, rest) = name.split_once('/').unwrap_or(("", name));

@@ -14,6 +14,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("nft", &["netlink"]),
     ("netlink", &["nft"]),
     ("kernel", &["lower", "netlink", "nft"]),
+    ("conntrack", &["netlink", "nft"]),
+    ("counters", &["conntrack", "kernel", "lower", "netlink", "nft", "view"]),
     ("difference", &["kernel", "lower", "nft"]),
     ("export", &["image", "kernel", "lower", "nft", "source", "view"]), // what is written is read back and compared
 ];

@@ -5,26 +5,12 @@
 //! That removes untranslated entries too, which a client made that sent before there were endpoints. Entries of services
 //! without any serving endpoint stay. TCP and SCTP entries stay unless asked for, and then only those of removed endpoints.
 
-mod wire;
-
-pub use wire::Conntrack;
-
+use crate::conntrack::{Conntrack, Flow};
 use crate::netlink::LoadError;
 use natlet_core::table::{FrontendKind, Protocol, ServiceTable};
 use natlet_core::{FrontendKind as Kind, Program};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-
-/// An entry as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Protocol.
-    pub protocol: Protocol,
-    /// Where the client sent it.
-    pub destination: SocketAddr,
-    /// Who answers.
-    pub answered_by: SocketAddr,
-}
 
 /// A service in one family: `v6` and its name.
 type Key = (bool, Protocol, String);

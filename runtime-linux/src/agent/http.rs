@@ -1,4 +1,5 @@
-//! HTTP for people and load balancers: `/healthz`, `/livez`, `/metrics`, and a listener for each `healthCheckNodePort`.
+//! HTTP for people and load balancers: the status page, `/status`, `/counters`, `/healthz`, `/livez`, `/metrics`, and a
+//! listener for each `healthCheckNodePort`.
 //!
 //! One thread with `poll`, whose cost is bounded whatever comes in: [`CONNECTIONS`] connections (a further one takes the
 //! place of the oldest), [`REQUEST`] bytes of a request, [`DEADLINE`] from accept to the last byte. It shares a small
@@ -24,6 +25,8 @@ pub const CONNECTIONS: usize = 64;
 pub const REQUEST: usize = 4096;
 /// Time from accept to the last byte of the answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+/// Where `natlet run` listens, and `natlet status` asks, if nothing else is said; the port is that of kube-proxy's metrics.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
 /// How often to try again to listen where it failed.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -51,7 +54,9 @@ struct Connection {
     subject: Subject,
     deadline: Instant,
     request: Vec<u8>,
-    /// The answer, once the request is complete, and how much of it is sent.
+    /// The request is there; where there is no answer yet, it waits for the counters.
+    complete: bool,
+    /// The answer, and how much of it is sent.
     answer: Option<(Vec<u8>, usize)>,
 }
 
@@ -120,7 +125,8 @@ impl Server {
         });
         let mut fds = vec![PollFd::new(self.status.news(), PollFlags::POLLIN)];
         fds.extend(self.listeners.values().map(|(_, l)| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.connections.iter().map(|c| {
+        // One that waits for the counters is woken by `news`, not by what its client does meanwhile.
+        fds.extend(self.connections.iter().filter(|c| !c.complete || c.answer.is_some()).map(|c| {
             let writes = c.answer.is_some();
             PollFd::new(c.stream.as_fd(), if writes { PollFlags::POLLOUT } else { PollFlags::POLLIN })
         }));
@@ -150,7 +156,8 @@ impl Server {
                 }
                 let deadline = Instant::now() + DEADLINE;
                 let (subject, request) = (subject.clone(), Vec::new());
-                self.connections.push(Connection { stream, subject, deadline, request, answer: None });
+                let connection = Connection { stream, subject, deadline, request, complete: false, answer: None };
+                self.connections.push(connection);
             }
         }
     }
@@ -159,12 +166,14 @@ impl Server {
 impl Connection {
     /// Reads or writes what is possible. `false` once it is done with.
     fn turn(&mut self, status: &Status) -> bool {
-        if self.answer.is_none() {
+        if !self.complete {
             match self.read() {
-                Ok(true) => self.answer = Some((answer::to(&self.request, &self.subject, status), 0)),
-                Ok(false) => return true,
+                Ok(complete) => self.complete = complete,
                 Err(()) => return false,
             }
+        }
+        if self.complete && self.answer.is_none() {
+            self.answer = answer::to(&self.request, &self.subject, status).map(|bytes| (bytes, 0));
         }
         self.write()
     }

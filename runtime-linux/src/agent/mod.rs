@@ -30,9 +30,12 @@
 //! | SIGTERM, kill -9, a crash | leaves the rules | what was | |
 
 pub mod conntrack;
+pub mod counts;
 pub mod drift;
 pub mod health;
+pub mod history;
 pub mod http;
+mod page;
 mod process;
 mod reconcile;
 pub mod source;
@@ -40,6 +43,7 @@ pub mod state;
 pub mod status;
 pub mod watch;
 
+use crate::kernel::Counting;
 use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use crate::source::NodeFlags;
@@ -69,8 +73,46 @@ pub struct Options {
     pub reset_removed: bool,
     /// Whose the tables are to be, where the kernel can do it.
     pub ownership: Ownership,
+    /// Whether frontends count connections.
+    pub counting: Counting,
     /// Remove the rules at the end.
     pub cleanup_on_exit: bool,
+    /// Settings that hold until the end, by name, so that a change of them can be told.
+    pub fixed: Vec<(&'static str, String)>,
+    /// How SIGHUP learns new options, where they can change.
+    pub reread: Option<Reread>,
+}
+
+impl Options {
+    /// Takes over what can change while the agent runs; names of what changed and cannot.
+    fn adopt(&mut self, new: Self) -> Vec<&'static str> {
+        let changed = |(old, new): &(&(&'static str, String), &(&'static str, String))| old != new;
+        let fixed = self.fixed.iter().zip(&new.fixed).filter(changed).map(|(old, _)| old.0).collect();
+        let Self { state_dir, listen, fixed: kept, reread, .. } = std::mem::replace(self, new);
+        (self.state_dir, self.listen, self.fixed, self.reread) = (state_dir, listen, kept, reread);
+        fixed
+    }
+}
+
+/// Where new options come from; an error is why there are none.
+#[derive(Clone)]
+pub struct Reread(Arc<dyn Fn() -> Result<Options, String> + Send + Sync>);
+
+impl Reread {
+    /// From a function that reads them.
+    pub fn new(read: impl Fn() -> Result<Options, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    fn read(&self) -> Result<Options, String> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Reread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reread")
+    }
 }
 
 /// Why the agent ended.
@@ -111,7 +153,7 @@ pub fn run(options: Options) -> Result<(), AgentError> {
     let status = Arc::new(status::Status::new().map_err(AgentError::Wait)?);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "natlet starts");
     if let Some(address) = options.listen
-        && let Err(e) = http::start(address, Arc::clone(&status))
+        && let Err(e) = counts::start(Arc::clone(&status)).and_then(|()| http::start(address, Arc::clone(&status)))
     {
         warn!(error = %e, "no thread for HTTP: health and metrics are not served");
     }

@@ -1,13 +1,15 @@
 //! The agent's loop: waits for files, the kernel, signals and the clock, and brings the kernel to what is wanted.
 
-use super::conntrack::{self, Conntrack, Services};
+use super::conntrack::{self, Services};
 use super::drift::{Backoff, Events};
+use super::history::{Kind, SyncOutcome};
 use super::process::{self, Request};
 use super::source::{self, Reading};
 use super::state::State;
 use super::status::{HealthCheck, Status, unix};
 use super::watch::Watch;
 use super::{AgentError, Options, health};
+use crate::conntrack::Conntrack;
 use crate::image::Image;
 use crate::kernel::{self, Claim};
 use crate::netlink::{LoadError, Netlink};
@@ -66,7 +68,7 @@ pub struct Agent {
     due: Due,
     retry_after: Duration,
     last_sync: Option<Instant>,
-    wanted: Option<Image>,
+    wanted: Option<Arc<Image>>,
     /// Services of the last sync that succeeded, and of what is wanted.
     synced: Arc<Services>,
     services: Arc<Services>,
@@ -130,7 +132,11 @@ impl Agent {
             ready: false,
             options,
         };
-        agent.wanted = kept;
+        agent.wanted = kept.map(Arc::new);
+        agent.status.update(|s| {
+            s.state = (agent.options.state_dir.clone(), agent.state.sequences());
+            s.sources.clone_from(&agent.options.files);
+        });
         if loaded.is_none() && agent.wanted.is_some() {
             info!("the last good program is put in force before anything else is read");
             agent.sync("boot");
@@ -154,6 +160,7 @@ impl Agent {
                         info!("SIGHUP: reading the sources again");
                         self.news();
                         process::tell_reloading();
+                        self.reread();
                         self.reload();
                         process::tell(&[NotifyState::Ready]);
                     }
@@ -218,7 +225,9 @@ impl Agent {
         if heard.foreign || heard.lost {
             debug!(by = heard.by.as_deref().unwrap_or("unknown"), lost = heard.lost, "the tables may have changed");
             if heard.foreign {
-                info!(by = heard.by.as_deref().unwrap_or("unknown"), "natlet's tables were changed by another program");
+                let by = heard.by.as_deref().unwrap_or("another program");
+                info!(by, "natlet's tables were changed by another program");
+                self.status.update(|s| s.history.add(Kind::Changed, format!("natlet's tables were changed by {by}")));
             }
             let at = self.backoff.next(now).max(now + GATHER);
             self.due.repair.get_or_insert(at);
@@ -250,6 +259,26 @@ impl Agent {
         }
     }
 
+    /// Takes over new options; wrong ones change nothing.
+    fn reread(&mut self) {
+        let Some(reread) = self.options.reread.clone() else { return };
+        let new = match reread.read() {
+            Ok(new) => new,
+            Err(why) => return error!("the settings are refused, the old ones stay: {why}"),
+        };
+        if new.files != self.options.files {
+            match Watch::new(&new.files) {
+                Ok(watch) => self.watch = watch,
+                Err(e) => return error!(error = %e, "the new files cannot be watched, the old settings stay"),
+            }
+        }
+        for name in self.options.adopt(new) {
+            warn!(name, "this setting has changed; it takes effect when natlet run is started again");
+        }
+        self.due.verify = None;
+        self.status.update(|s| s.sources.clone_from(&self.options.files));
+    }
+
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
         self.due.read = None;
@@ -268,6 +297,7 @@ impl Agent {
                     let refusal = refusal.to_string();
                     if self.told.as_ref() != Some(&refusal) {
                         error!("the sources are refused, what is in force stays: {refusal}");
+                        self.status.update(|s| s.history.add(Kind::Refused, refusal.clone()));
                     }
                     self.told = Some(refusal.clone());
                     self.status.update(|s| s.refusal = Some(refusal));
@@ -279,8 +309,11 @@ impl Agent {
         }
         metrics.source_ok.set(1);
         self.status.update(|s| s.refusal = None);
-        let same = self.wanted.as_ref() == Some(&image);
-        (self.wanted, self.services, self.health_checks) = (Some(image), Arc::new(services), health_checks);
+        let same = self.wanted.as_deref() == Some(&image);
+        if !same {
+            self.wanted = Some(Arc::new(image));
+        }
+        (self.services, self.health_checks) = (Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
         } else {
@@ -296,7 +329,10 @@ impl Agent {
         let (started, metrics) = (Instant::now(), &self.status.metrics);
         self.last_sync = Some(started);
         self.due.verify = Some(started + self.options.sync_period);
-        let outcome = match kernel::load_as(&mut self.netlink, &program, self.ownership) {
+        let id = program.content_id();
+        self.status.update(|s| s.wanted = Some(id.to_string()));
+        let counting = self.options.counting;
+        let outcome = match kernel::load_as(&mut self.netlink, &program, counting, self.ownership) {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed(why, &failure),
         };
@@ -306,7 +342,6 @@ impl Agent {
         metrics.last_sync.set(unix(SystemTime::now()));
         metrics.frontends.set(program.frontend_count().into());
         let drift = matches!(why, "drift" | "verify");
-        let id = program.content_id();
         if !outcome.phases.is_empty() {
             info!(why, content_id = %id, micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX), "{outcome}");
         }
@@ -322,6 +357,13 @@ impl Agent {
         }
         self.status.update(|s| {
             s.content_id = Some(id.to_string());
+            s.image = Some(Arc::clone(image));
+            let text = outcome.to_string();
+            if !outcome.phases.is_empty() {
+                let kind = if drift { Kind::Repaired } else { Kind::Synced };
+                s.history.add(kind, format!("{why}: {text}"));
+            }
+            s.last_outcome = Some(SyncOutcome { why, text, took: started.elapsed() });
             s.last_sync = Some(SystemTime::now());
             s.failure = None;
             s.health_checks.clone_from(&self.health_checks);
@@ -366,12 +408,16 @@ impl Agent {
             warn!(error = %e, directory = %self.options.state_dir.display(),
                 "the program could not be kept for the next boot; the one kept before still is");
         }
+        self.status.update(|s| s.state.1 = self.state.sequences());
     }
 
     fn failed(&mut self, why: &'static str, failure: &LoadError) {
         self.status.metrics.sync_failures.inc();
         error!(why, "the kernel refused, what is in force stays; next try in {:?}: {failure}", self.retry_after);
-        self.status.update(|s| s.failure = Some(failure.to_string()));
+        self.status.update(|s| {
+            s.history.add(Kind::Failed, failure.to_string());
+            s.failure = Some(failure.to_string());
+        });
         self.due.retry = Some(Instant::now() + self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY.1);
     }

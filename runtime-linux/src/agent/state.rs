@@ -56,6 +56,11 @@ impl State {
         slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence).map(|(_, image)| image)
     }
 
+    /// Sequence numbers of the slots' whole programs, as far as they were read or written by this process.
+    pub fn sequences(&self) -> [Option<u64>; 2] {
+        self.sequences.unwrap_or_default()
+    }
+
     /// Keeps a program. The slot with the newest whole program is not touched.
     ///
     /// # Errors

@@ -1,5 +1,8 @@
 //! What the agent knows about itself, for the server's thread: metrics, and a small record of the last sync.
 
+use super::counts::Counts;
+use super::history::{History, SyncOutcome};
+use crate::image::Image;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,8 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Labels of a build.
@@ -139,10 +143,24 @@ pub fn unix(time: SystemTime) -> f64 {
 /// How the agent stands.
 #[derive(Clone, Debug)]
 pub struct Standing {
+    /// When it started.
+    pub started: SystemTime,
     /// Content id of what is in force.
     pub content_id: Option<String>,
+    /// What is in force.
+    pub image: Option<Arc<Image>>,
+    /// Content id of what is wanted.
+    pub wanted: Option<String>,
     /// Last success.
     pub last_sync: Option<SystemTime>,
+    /// What it was for, what it changed and how long it took.
+    pub last_outcome: Option<SyncOutcome>,
+    /// What happened, the newest last.
+    pub history: History,
+    /// Where the last good program is kept, and the sequence numbers of its slots.
+    pub state: (PathBuf, [Option<u64>; 2]),
+    /// Where tables are read from.
+    pub sources: Vec<PathBuf>,
     /// Why what is wanted is not in force.
     pub failure: Option<String>,
     /// Why the sources are refused.
@@ -156,6 +174,25 @@ pub struct Standing {
 }
 
 impl Standing {
+    fn new() -> Self {
+        Self {
+            started: SystemTime::now(),
+            content_id: None,
+            image: None,
+            wanted: None,
+            last_sync: None,
+            last_outcome: None,
+            history: History::default(),
+            state: Default::default(),
+            sources: Vec::new(),
+            failure: None,
+            refusal: None,
+            beat: Instant::now(),
+            health_checks: Vec::new(),
+            node_port_addresses: Vec::new(),
+        }
+    }
+
     /// The loop turned within this time.
     pub fn is_alive(&self, within: Duration) -> bool {
         self.beat.elapsed() < within
@@ -185,6 +222,8 @@ pub struct HealthCheck {
 pub struct Status {
     /// Counters.
     pub metrics: Metrics,
+    /// What services carry.
+    pub counts: Counts,
     standing: Mutex<Standing>,
     /// Readable once there is something new for the server.
     news: EventFd,
@@ -196,17 +235,8 @@ impl Status {
     /// # Errors
     /// No file descriptor is left.
     pub fn new() -> Result<Self, Errno> {
-        let standing = Standing {
-            content_id: None,
-            last_sync: None,
-            failure: None,
-            refusal: None,
-            beat: Instant::now(),
-            health_checks: Vec::new(),
-            node_port_addresses: Vec::new(),
-        };
         let news = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { metrics: Metrics::default(), standing: Mutex::new(standing), news })
+        Ok(Self { metrics: Metrics::default(), counts: Counts::default(), standing: Mutex::new(Standing::new()), news })
     }
 
     /// A copy.

@@ -1,5 +1,7 @@
 //! Arguments of every command.
 
+use crate::agent::http::DEFAULT_LISTEN;
+use crate::kernel::Counting;
 use crate::source::{NodeFlags, parse_address, parse_cidr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use natlet_core::{Cidr, Protocol};
@@ -30,6 +32,15 @@ Replies to connections that are not masqueraded must be routed into the device t
 
 Signals: SIGHUP reads the files again, SIGUSR1 prints the counters, SIGTERM ends.";
 
+const TOP_HELP: &str = "\
+Examples:
+  natlet top
+  natlet top --once -o json
+  natlet top --once --sort flows --filter shop
+
+What is loaded is read from the kernel, whoever loaded it; that needs CAP_NET_ADMIN. Without it the agent is asked.
+Bytes are counted where conntrack counts them: sysctl net.netfilter.nf_conntrack_acct=1";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Try a service table in a private namespace: real kernel, real connections, the host untouched, no root needed
@@ -53,8 +64,11 @@ pub enum Command {
     Load(LoadArgs),
     /// Remove natlet's tables from the kernel, and nothing else
     Unload,
-    /// Say what is in force in the kernel, since when, with which content id
+    /// Say what is in force in the kernel, since when, with which content id, and how the agent is
     Status(StatusArgs),
+    /// Show what services carry: new connections, live flows and bytes, from the kernel's counters
+    #[command(after_help = TOP_HELP)]
+    Top(super::top::TopArgs),
     /// Keep a service table in force: watch its files, repair what others change; needs CAP_NET_ADMIN
     #[command(
         after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n\nSIGHUP reads the files again. SIGTERM ends the agent and leaves the rules in force."
@@ -200,6 +214,27 @@ pub struct TraceArgs {
 pub struct LoadArgs {
     #[command(flatten)]
     pub input: Input,
+    /// Whether frontends count connections, for `natlet top` and the status page; if not given, as loaded now, else on
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub counters: Option<Switch>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// They count
+    On,
+    /// They do not: for tables of many ten thousand frontends, each of which costs 2 µs of a load
+    Off,
+}
+
+/// As the kernel's loader takes it.
+pub fn counting(switch: Option<Switch>) -> Counting {
+    match switch {
+        None => Counting::AsLoaded,
+        Some(Switch::On) => Counting::On,
+        Some(Switch::Off) => Counting::Off,
+    }
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +248,9 @@ pub struct DiffArgs {
 
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Where the agent answers
+    #[arg(long, value_name = "IP:PORT", env = "NATLET_AGENT", default_value_t = DEFAULT_LISTEN)]
+    pub agent: SocketAddr,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

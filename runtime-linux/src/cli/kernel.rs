@@ -1,20 +1,17 @@
-//! `natlet load`, `unload` and `status`.
+//! `natlet load` and `unload`.
 
-use super::args::{LoadArgs, Output, StatusArgs};
+use super::args::{LoadArgs, counting};
 use super::failure::{Failure, print};
 use super::input;
-use crate::kernel::{self, Status};
+use crate::kernel;
 use crate::netlink::Netlink;
-use serde_json::{Value, json};
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
     let failed = |e| Failure::operation("loading into the kernel", e);
     let mut netlink = Netlink::open().map_err(failed)?;
-    let outcome = kernel::load(&mut netlink, &program).map_err(failed)?;
+    let outcome = kernel::load_counting(&mut netlink, &program, counting(args.counters)).map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
 }
 
@@ -23,77 +20,4 @@ pub fn unload() -> Result<(), Failure> {
     let mut netlink = Netlink::open().map_err(failed)?;
     let removed = kernel::unload(&mut netlink).map_err(failed)?;
     print(if removed { "unloaded\n" } else { "nothing was loaded\n" })
-}
-
-pub fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let failed = |e| Failure::operation("reading the kernel's tables", e);
-    let mut netlink = Netlink::open().map_err(failed)?;
-    let status = kernel::status(&mut netlink).map_err(failed)?;
-    match args.output {
-        Output::Table | Output::Wide => print(&text(status.as_ref())),
-        Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(status.as_ref()));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))
-        }
-    }
-}
-
-fn unix(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-fn text(status: Option<&Status>) -> String {
-    let Some(status) = status else { return "nothing is loaded\n".into() };
-    let mut out = String::new();
-    match &status.about {
-        Some(about) if about.since == UNIX_EPOCH => {
-            let _ = writeln!(out, "loaded      nobody knows when, from natlet {}'s nft text", about.version);
-            let _ = writeln!(out, "content id  {}", about.content_id);
-        }
-        Some(about) => {
-            let age = SystemTime::now().duration_since(about.since).unwrap_or_default().as_secs();
-            let age = humantime::format_duration(Duration::from_secs(age));
-            let _ = writeln!(out, "loaded      {} ({age} ago) by natlet {}", utc(about.since), about.version);
-            let _ = writeln!(out, "content id  {}", about.content_id);
-        }
-        None => out.push_str("loaded      a table named natlet that does not say what it holds\n"),
-    }
-    let _ = match &status.owner {
-        Some(owner) => writeln!(out, "owner       {owner}; others cannot change the tables"),
-        None => writeln!(out, "owner       none: everybody with CAP_NET_ADMIN can change the tables"),
-    };
-    for t in &status.tables {
-        let _ = writeln!(
-            out,
-            "table       {} natlet: {} chains, {} rules, {} sets, {} elements",
-            t.family, t.chains, t.rules, t.sets, t.elements
-        );
-    }
-    out
-}
-
-/// `2026-11-23T01:21:58Z`.
-fn utc(time: SystemTime) -> String {
-    humantime::format_rfc3339_seconds(time).to_string()
-}
-
-fn document(status: Option<&Status>) -> Value {
-    let Some(status) = status else { return json!({ "loaded": false }) };
-    let about = status.about.as_ref();
-    let since = about.map(|a| a.since).filter(|since| *since != UNIX_EPOCH);
-    json!({
-        "loaded": true,
-        "content_id": about.map(|a| &a.content_id),
-        "version": about.map(|a| &a.version),
-        "since": since.map(utc),
-        "since_unix": since.map(unix),
-        "owner": status.owner.as_ref().map(|o| json!({
-            "port": o.port,
-            "pid": o.process.as_ref().map(|(pid, _)| pid),
-            "name": o.process.as_ref().map(|(_, name)| name),
-        })),
-        "tables": status.tables.iter().map(|t| json!({
-            "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
-        })).collect::<Vec<_>>(),
-    })
 }

@@ -1,10 +1,11 @@
 //! `natlet run`: the agent.
 
-use super::args::Input;
+use super::args::{Cli, Command, Input, Switch, counting};
+use super::config;
 use super::failure::Failure;
-use crate::agent::{self, Options};
+use crate::agent::{self, Options, Reread};
 use crate::nft::model::Ownership;
-use clap::{Args, ValueEnum};
+use clap::{Args, Parser as _, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,10 @@ use tracing_subscriber::filter::LevelFilter;
 pub struct RunArgs {
     #[command(flatten)]
     pub input: Input,
+    /// Take flags that are not given here or in the environment from a TOML file: `state-dir = "/var/lib/natlet"` for
+    /// --state-dir, and `files = ["/etc/natlet"]`
+    #[arg(long, value_name = "FILE", env = "NATLET_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Where the last good program is kept for the next boot
     #[arg(long, value_name = "DIR", env = "NATLET_STATE_DIR", default_value = "/var/lib/natlet")]
     pub state_dir: PathBuf,
@@ -33,7 +38,10 @@ pub struct RunArgs {
     /// them, `nft flush ruleset` passes them over, and reloading a saved ruleset that holds them is refused
     #[arg(long, env = "NATLET_NO_OWNER")]
     pub no_owner: bool,
-    /// Where /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
+    /// Whether frontends count connections, for `natlet top` and the status page; if not given, as loaded now, else on
+    #[arg(long, value_enum, value_name = "WHEN", env = "NATLET_COUNTERS")]
+    pub counters: Option<Switch>,
+    /// Where the status page, /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
     #[arg(long, value_name = "IP:PORT", env = "NATLET_LISTEN", default_value = "127.0.0.1:10249", value_parser = parse_listen)]
     pub listen: Listen,
     /// How to log, on standard error
@@ -83,7 +91,31 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         return Err(Failure::input("standard input cannot be watched; give files or directories"));
     }
     log(args.log_format, args.log_level);
-    let options = Options {
+    let reread = args.config.is_some().then(|| Reread::new(reread));
+    agent::run(Options { reread, ..options(args) }).map_err(|e| Failure::operation("running the agent", e))
+}
+
+/// The options once more, from the same command line and environment and what the settings file says now.
+fn reread() -> Result<Options, String> {
+    let arguments = config::arguments().map_err(|failure| match failure {
+        Failure::Input(text) | Failure::Operation(text) => text,
+        Failure::Differs | Failure::Closed => String::new(),
+    })?;
+    match Cli::try_parse_from(arguments).map_err(|e| e.to_string())?.command {
+        Command::Run(args) => Ok(options(args)),
+        _ => Err("the command line is no longer that of natlet run".into()),
+    }
+}
+
+fn options(args: RunArgs) -> Options {
+    let fixed = vec![
+        ("state-dir", args.state_dir.display().to_string()),
+        ("listen", format!("{:?}", args.listen)),
+        ("no-owner", args.no_owner.to_string()),
+        ("log-format", format!("{:?}", args.log_format)),
+        ("log-level", format!("{:?}", args.log_level)),
+    ];
+    Options {
         node: args.input.node.flags(),
         files: args.input.files,
         state_dir: args.state_dir,
@@ -91,10 +123,12 @@ pub fn run(args: RunArgs) -> Result<(), Failure> {
         sync_period: args.sync_period.max(Duration::from_secs(1)),
         listen: args.listen.0,
         reset_removed: args.reset_removed,
+        counting: counting(args.counters),
         ownership: if args.no_owner { Ownership::Anyone } else { Ownership::Socket },
         cleanup_on_exit: args.cleanup_on_exit,
-    };
-    agent::run(options).map_err(|e| Failure::operation("running the agent", e))
+        fixed,
+        reread: None,
+    }
 }
 
 /// A closed standard error must not end the agent: what cannot be logged is lost.

@@ -3,9 +3,9 @@
 use super::args::{Output, ShowArgs};
 use super::failure::{Failure, lines, print};
 use super::input;
-use crate::view::{FrontendView, ServicePort, service_ports, split_name};
+use crate::view::{FrontendView, ServicePort, service_ports, split_name, type_name};
 use comfy_table::{Table, presets};
-use natlet_core::{FrontendKind, Policy, Program, ServiceType};
+use natlet_core::{FrontendKind, Policy, Program};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -28,14 +28,6 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         }
         Output::Table => print(&table(&ports, false)),
         Output::Wide => print(&table(&ports, true)),
-    }
-}
-
-fn type_name(service_type: ServiceType) -> &'static str {
-    match service_type {
-        ServiceType::ClusterIp => "ClusterIP",
-        ServiceType::NodePort => "NodePort",
-        ServiceType::LoadBalancer => "LoadBalancer",
     }
 }
 

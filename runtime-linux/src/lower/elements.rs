@@ -79,9 +79,10 @@ impl Building {
         Set {
             name: self.name.into(),
             key: self.key,
-            data: self.data,
             interval: self.interval,
             memory: None,
+            counter: matches!(self.data, SetData::Verdict(_)),
+            data: self.data,
             size: (!self.interval).then(|| size.checked_next_power_of_two().unwrap_or(size)),
             comment: String::new(),
             elements: self.elements,

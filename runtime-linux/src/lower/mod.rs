@@ -27,6 +27,10 @@ use std::collections::BTreeSet;
 /// Name of natlet's table in either family.
 pub const TABLE: &str = "natlet";
 
+/// The maps in which a new connection's first packet finds its frontend: one element of one of them. Their counters count
+/// connections, since nat chains see nothing but first packets.
+pub const FRONTENDS: [&str; 4] = ["services", "local-services", "node-ports", "local-node-ports"];
+
 /// The ruleset of a program. `info` is what the kernel keeps with it for `natlet status`, at most 120 bytes.
 ///
 /// A family without frontends and service CIDRs has no table; a program without any has an empty IPv4 one, which

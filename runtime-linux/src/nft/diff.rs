@@ -286,7 +286,9 @@ impl<'a> Work<'a> {
             }
             SetData::None | SetData::Verdict(_) => {
                 operation(&mut self.switch, Operation::Delete, Picked::of(set, &have.set, removed_or_changed));
-                operation(&mut self.switch, Operation::Add, Picked::of(set, set, added_or_changed));
+                let pairs = picks.changed_old.iter().copied().zip(picks.changed_new.iter().copied());
+                let added_or_changed = Picked::of(set, set, added_or_changed).counting_on(&have.set, pairs);
+                operation(&mut self.switch, Operation::Add, added_or_changed);
             }
         }
         self.plan.sets.push(change);

@@ -303,6 +303,7 @@ fn set(name: &str, key: Vec<Field>, data: SetData, size: Option<u32>) -> Set {
         interval: false,
         size,
         memory: None,
+        counter: false,
         comment: String::new(),
         elements: Elements::default(),
     };

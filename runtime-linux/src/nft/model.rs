@@ -44,6 +44,14 @@ impl Ownership {
     }
 }
 
+impl Ruleset {
+    /// The same with no set that counts.
+    pub fn without_counters(mut self) -> Self {
+        self.tables.iter_mut().flat_map(|t| &mut t.sets).for_each(|set| set.counter = false);
+        self
+    }
+}
+
 /// A table with everything in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
@@ -79,6 +87,9 @@ pub struct Set {
     /// The kernel's rules fill it (`flags dynamic,timeout`): what is in it is state, no wanted content. An element is out
     /// of date unless the set named here has one with the same first key field and the same data.
     pub memory: Option<String>,
+    /// Every element counts the packets that found it (`counter`, NFTA_SET_EXPR: no bytes of its own in a batch). Its values
+    /// are no part of a comparison.
+    pub counter: bool,
     /// Comment shown by `nft list`; empty for none.
     pub comment: String,
     /// Elements, in any order, keys unique; none of a memory.
@@ -183,6 +194,17 @@ pub struct Elements {
     /// One end offset into `text` per element, or empty if no element has a comment.
     comment_ends: Vec<u32>,
     text: String,
+    /// One per element up to the last that has counted anything.
+    counts: Vec<Count>,
+}
+
+/// What a counter has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes, network headers included.
+    pub bytes: u64,
 }
 
 /// One element of [`Elements`].
@@ -194,6 +216,8 @@ pub struct Element<'a> {
     pub data: &'a [u8],
     /// Comment; empty for none.
     pub comment: &'a str,
+    /// What it has counted; a new element goes on from there.
+    pub count: Count,
 }
 
 impl Elements {
@@ -221,6 +245,16 @@ impl Elements {
         if !comment.is_empty() || !self.comment_ends.is_empty() {
             self.text.push_str(comment);
             self.comment_ends.push(u32::try_from(self.text.len()).expect("comments of a set stay under 4 GiB"));
+        }
+    }
+
+    /// Says what the last element has counted.
+    pub fn set_count(&mut self, count: Count) {
+        if count != Count::default() {
+            self.counts.resize(self.len(), Count::default());
+            if let Some(last) = self.counts.last_mut() {
+                *last = count;
+            }
         }
     }
 
@@ -256,7 +290,7 @@ impl Elements {
     pub fn get(&self, i: usize) -> Element<'_> {
         let stride = self.key_len + self.data_len;
         let (key, data) = self.bytes[i * stride..(i + 1) * stride].split_at(self.key_len);
-        Element { key, data, comment: self.comment(i) }
+        Element { key, data, comment: self.comment(i), count: self.counts.get(i).copied().unwrap_or_default() }
     }
 
     /// The elements, in order of insertion.

@@ -9,7 +9,7 @@ mod collector;
 use super::model::{Elements, Family, Set, SetData, width};
 use super::wire::attribute::{attributes, find};
 use super::wire::element::read as read_elements;
-use super::wire::{self, VERDICT_TYPE, kind, set_flag, userdata};
+use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
 use crate::netlink::{LoadError, Netlink};
 use collector::Collector;
 
@@ -71,6 +71,8 @@ pub struct Shape {
     pub data_type: u32,
     /// Bytes of data.
     pub data_len: u32,
+    /// Its elements count packets.
+    pub counter: bool,
     /// Userdata as it stands.
     pub userdata: Vec<u8>,
 }
@@ -85,6 +87,7 @@ impl Shape {
             key_len: u32::try_from(width(&set.key)).unwrap_or(u32::MAX),
             data_type,
             data_len,
+            counter: set.counter,
             userdata: userdata::set(set),
         }
     }
@@ -93,7 +96,7 @@ impl Shape {
     pub fn fits(&self, other: &Self) -> bool {
         // The length of a verdict is the kernel's own affair.
         let data_len = |s: &Self| if s.data_type == VERDICT_TYPE { 0 } else { s.data_len };
-        let numbers = |s: &Self| (s.flags, s.key_type, s.key_len, s.data_type, data_len(s));
+        let numbers = |s: &Self| (s.flags, s.key_type, s.key_len, s.data_type, data_len(s), s.counter);
         numbers(self) == numbers(other) && userdata::same_typeof(&self.userdata, &other.userdata)
     }
 }
@@ -280,6 +283,7 @@ fn parse_set(body: &[u8]) -> Option<LoadedSet> {
             7 => shape.data_len = a.u32(),
             9 => size = find(a.value, 1).map(|s| s.u32()),
             13 => shape.userdata = a.value.to_vec(),
+            17 => shape.counter = expression::read_counter(a.value).is_some(),
             _ => {}
         }
     }
@@ -296,6 +300,7 @@ fn parse_set(body: &[u8]) -> Option<LoadedSet> {
         interval: shape.flags & set_flag::INTERVAL != 0,
         size,
         memory: (shape.flags & set_flag::EVAL != 0).then(String::new),
+        counter: shape.counter,
         comment: userdata::read_set_comment(&shape.userdata).to_owned(),
         elements: Elements::default(),
     };

@@ -74,7 +74,7 @@ fn write_comment(out: &mut String, indent: &str, comment: &str) {
 }
 
 fn write_set(out: &mut String, set: &Set) {
-    let Set { name, key, data, interval, size, memory, comment, elements } = set;
+    let Set { name, key, data, interval, size, memory, counter, comment, elements } = set;
     let _ = writeln!(out, "\n\t{} {name} {{", set.noun());
     let _ = write!(out, "\t\ttypeof {}", concatenation(key));
     match data {
@@ -91,6 +91,9 @@ fn write_set(out: &mut String, set: &Set) {
     }
     if memory.is_some() {
         out.push_str("\t\tflags dynamic,timeout\n");
+    }
+    if *counter {
+        out.push_str("\t\tcounter\n");
     }
     write_comment(out, "\t\t", comment);
     let mut separator = "\t\telements = {\n";

@@ -170,6 +170,9 @@ impl Batch {
             w.put_u32(10, id);
             description(w, set, size);
             w.put(13, &userdata::set(set));
+            if set.counter {
+                w.nest(17, |w| expression::counter(w, None));
+            }
         });
     }
 

@@ -1,6 +1,7 @@
 //! What is answered: bytes from bytes and the agent's standing.
 
 use super::{REQUEST, Subject};
+use crate::agent::page::{self, Facts, Query};
 use crate::agent::reconcile::BEAT;
 use crate::agent::status::{Standing, Status};
 use serde_json::{Value, json};
@@ -17,23 +18,26 @@ pub fn is_complete(request: &[u8]) -> bool {
     !matches!(httparse::Request::new(&mut fields).parse(request), Ok(httparse::Status::Partial))
 }
 
-/// The answer to a request.
-pub fn to(request: &[u8], subject: &Subject, status: &Status) -> Vec<u8> {
+/// The answer to a request; `None` while the counters are being read for it.
+pub fn to(request: &[u8], subject: &Subject, status: &Status) -> Option<Vec<u8>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut head = httparse::Request::new(&mut fields);
     match head.parse(request) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) if request.len() > REQUEST => {
-            return text("431 Request Header Fields Too Large", "the request is too long\n").bytes(true);
+            return Some(text("431 Request Header Fields Too Large", "the request is too long\n").bytes(true));
         }
-        _ => return text("400 Bad Request", "this is no HTTP/1.1 request\n").bytes(true),
+        _ => return Some(text("400 Bad Request", "this is no HTTP/1.1 request\n").bytes(true)),
     }
     let with_body = match head.method {
         Some("GET") => true,
         Some("HEAD") => false,
-        _ => return text("405 Method Not Allowed", "GET and HEAD are allowed\n").with("Allow: GET, HEAD").bytes(true),
+        _ => {
+            let refusal = text("405 Method Not Allowed", "GET and HEAD are allowed\n").with("Allow: GET, HEAD");
+            return Some(refusal.bytes(true));
+        }
     };
-    let path = head.path.unwrap_or_default().split('?').next().unwrap_or_default();
+    let (path, query) = head.path.map_or(("", ""), |p| p.split_once('?').unwrap_or((p, "")));
     let standing = status.standing();
     let answer = match subject {
         Subject::Service(port) => service(&standing, *port),
@@ -44,11 +48,23 @@ pub fn to(request: &[u8], subject: &Subject, status: &Status) -> Vec<u8> {
                 let openmetrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 Answer { kind: openmetrics, ..text("200 OK", &status.metrics.text()) }
             }
-            "/" => text("200 OK", "natlet: /healthz /livez /metrics\n"),
-            _ => text("404 Not Found", "there are /healthz, /livez and /metrics\n"),
+            "/" => {
+                let facts = Facts::new(&standing, &status.metrics, status.counts.ask()?, Query::read(query));
+                let kind = "text/html; charset=utf-8";
+                Answer { kind, ..text("200 OK", &page::html(&facts)) }.with(page::policy())
+            }
+            "/status" => {
+                let facts = Facts::new(&standing, &status.metrics, status.counts.ask()?, Query::read(query));
+                Answer { kind: JSON, ..text("200 OK", &facts.document().to_string()) }
+            }
+            "/counters" => match status.counts.ask()? {
+                Ok(report) => Answer { kind: JSON, ..text("200 OK", &json!(report.as_ref()).to_string()) },
+                Err(why) => text("503 Service Unavailable", &format!("{why}\n")),
+            },
+            _ => text("404 Not Found", "there are /, /status, /counters, /healthz, /livez and /metrics\n"),
         },
     };
-    answer.bytes(with_body)
+    Some(answer.bytes(with_body))
 }
 
 struct Answer {
@@ -124,7 +140,7 @@ mod tests {
     use crate::agent::status::HealthCheck;
 
     fn ask(request: &str, subject: &Subject, status: &Status) -> String {
-        String::from_utf8(to(request.as_bytes(), subject, status)).unwrap()
+        String::from_utf8(to(request.as_bytes(), subject, status).unwrap()).unwrap()
     }
 
     fn get(path: &str, status: &Status) -> String {

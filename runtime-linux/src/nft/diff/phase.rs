@@ -1,6 +1,6 @@
 //! A phase of a plan, and how it becomes batches.
 
-use super::super::model::{BaseChain, Chain, Element, Ownership, Set, SetData, Table};
+use super::super::model::{BaseChain, Chain, Count, Element, Ownership, Set, SetData, Table};
 use super::super::wire::{Batch, Place};
 
 /// Room that a message needs beyond the limit at which a batch is closed.
@@ -53,15 +53,24 @@ pub(super) struct Picked<'a> {
     from: &'a Set,
     /// Their positions; `None` for all.
     positions: Option<Vec<u32>>,
+    /// What some of them have counted already, by position in ascending order.
+    counts: Vec<(u32, Count)>,
 }
 
 impl<'a> Picked<'a> {
     pub(super) fn all(set: &'a Set) -> Self {
-        Self { form: set, from: set, positions: None }
+        Self { form: set, from: set, positions: None, counts: Vec::new() }
     }
 
     pub(super) fn of(form: &'a Set, from: &'a Set, positions: Vec<u32>) -> Self {
-        Self { form, from, positions: Some(positions) }
+        Self { form, from, positions: Some(positions), counts: Vec::new() }
+    }
+
+    /// Goes on counting where the elements of another set stand: pairs of positions there and in this one's set.
+    pub(super) fn counting_on(mut self, old: &Set, pairs: impl Iterator<Item = (u32, u32)>) -> Self {
+        self.counts = pairs.map(|(i, j)| (j, old.elements.get(i as usize).count)).collect();
+        self.counts.sort_unstable_by_key(|(position, _)| *position);
+        self
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -71,7 +80,12 @@ impl<'a> Picked<'a> {
     fn iter(&self) -> impl Iterator<Item = Element<'a>> + '_ {
         let elements = &self.from.elements;
         let count = self.positions.as_ref().map_or(elements.len(), Vec::len);
-        (0..count).map(|i| elements.get(self.positions.as_ref().map_or(i, |p| p[i] as usize)))
+        (0..count).map(move |i| {
+            let position = self.positions.as_ref().map_or(i, |p| p[i] as usize);
+            let known = self.counts.binary_search_by_key(&position, |(p, _)| *p as usize);
+            let element = elements.get(position);
+            Element { count: known.map_or(element.count, |at| self.counts[at].1), ..element }
+        })
     }
 
     fn len(&self) -> usize {

@@ -76,6 +76,7 @@ impl Collector {
         };
         if data.len() == self.elements.data_len() {
             self.elements.push(e.key, data, e.comment);
+            self.elements.set_count(e.count);
         } else {
             self.odd = true;
         }

@@ -5,7 +5,7 @@
 
 use std::iter::Peekable;
 
-use super::super::model::{Element, Set, SetData};
+use super::super::model::{Count, Element, Set, SetData};
 use super::attribute::{Writer, attributes, find};
 use super::{expression, userdata};
 
@@ -13,6 +13,7 @@ const KEY: u16 = 1;
 const DATA: u16 = 2;
 const FLAGS: u16 = 3;
 const USERDATA: u16 = 6;
+const EXPR: u16 = 7;
 const KEY_END: u16 = 10;
 const INTERVAL_END: u32 = 1;
 
@@ -54,6 +55,9 @@ fn put(w: &mut Writer, number: u16, set: &Set, element: &Element<'_>, adding: bo
         }
         let open_range = set.interval && set.key.len() == 1 && element.data.iter().all(|&b| b == 0xff);
         userdata::element(w, USERDATA, element.comment, open_range);
+        if set.counter && element.count != Count::default() {
+            w.nest(EXPR, |w| expression::counter(w, Some(element.count)));
+        }
     }
     w.close(open);
 }
@@ -102,12 +106,15 @@ pub struct RawElement<'a> {
     pub end: bool,
     /// Comment.
     pub comment: &'a str,
+    /// What its counter has seen.
+    pub count: Count,
 }
 
 /// The elements in a GETSETELEM reply.
 pub fn read(body: &[u8]) -> impl Iterator<Item = RawElement<'_>> {
     attributes(find(body, 3).map(|a| a.value).unwrap_or_default()).map(|e| {
         let (mut key, mut key_end, mut data, mut end, mut comment) = (None, None, &[][..], false, "");
+        let mut count = Count::default();
         for a in attributes(e.value) {
             match a.kind {
                 KEY => key = expression::read_value(a.value),
@@ -115,10 +122,11 @@ pub fn read(body: &[u8]) -> impl Iterator<Item = RawElement<'_>> {
                 DATA => data = a.value,
                 FLAGS => end = a.u32() & INTERVAL_END != 0,
                 USERDATA => comment = userdata::read_comment(a.value),
+                EXPR => count = expression::read_counter(a.value).unwrap_or_default(),
                 _ => {}
             }
         }
-        RawElement { key: key.unwrap_or_default(), key_end, data, end, comment }
+        RawElement { key: key.unwrap_or_default(), key_end, data, end, comment, count }
     })
 }
 

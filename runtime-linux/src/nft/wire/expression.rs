@@ -3,7 +3,7 @@
 //! Attributes come in the order in which `nft` 1.0.6 writes them. The kernel's dump of a rule has the same ones and more
 //! (defaults it filled in), so [`covers`] says whether a rule in the kernel is the rule we would write.
 
-use super::super::model::{Expression, Family, Register, Rule, Verdict};
+use super::super::model::{Count, Expression, Family, Register, Rule, Verdict};
 use super::attribute::{Attribute, Be64, Writer, attributes, find};
 
 const LIST_ELEM: u16 = 1;
@@ -301,6 +301,24 @@ pub fn kernel_option(expression: &str, family: Family) -> Option<&'static str> {
         ("dynset", _) => "CONFIG_NF_TABLES with dynamic sets (Linux 5.4)",
         _ => return None,
     })
+}
+
+/// A counter that is no rule's: a set's for each new element (`None`: from zero), or an element's own.
+pub fn counter(w: &mut Writer, from: Option<Count>) {
+    w.put_str(EXPR_NAME, "counter");
+    w.nest(EXPR_DATA, |w| {
+        if let Some(Count { packets, bytes }) = from {
+            w.put(1, &Be64::from(bytes).0);
+            w.put(2, &Be64::from(packets).0);
+        }
+    });
+}
+
+/// What a counter has seen; `None` for another expression.
+pub fn read_counter(expression: &[u8]) -> Option<Count> {
+    let data = find(expression, EXPR_DATA).filter(|_| name(expression).is_some_and(|n| n == "counter"))?;
+    let value = |kind| find(data.value, kind).map_or(0, |a| a.u64());
+    Some(Count { packets: value(2), bytes: value(1) })
 }
 
 /// The name of an expression, from its list element.

@@ -5,9 +5,9 @@ mod affinity;
 use std::fmt::Write;
 
 use super::super::fixture;
-use super::super::model::{Elements, Expression, Family, Field, Ownership, Register, Rule, Set, SetData, Table};
+use super::super::model::{Count, Elements, Expression, Family, Field, Ownership, Register, Rule, Set, SetData, Table};
 use super::attribute::{Writer, attributes};
-use super::{Batch, messages};
+use super::{Batch, expression, messages};
 
 /// `what: bytes` of a capture.
 fn capture(text: &str) -> Vec<(String, Vec<u8>)> {
@@ -241,6 +241,7 @@ fn long_lists_are_split_and_errors_find_their_element() {
         interval: false,
         size: None,
         memory: None,
+        counter: false,
         comment: String::new(),
         elements: Elements::new(12, 0),
     };
@@ -266,4 +267,31 @@ fn long_lists_are_split_and_errors_find_their_element() {
         }
     }
     assert_eq!(found, 10_000);
+}
+
+/// NFTA_SET_EXPR of `map services { …; counter; }`, as nft 1.0.6 sends it (`nft --debug=mnl -f`, Linux 6.18), and an element's
+/// NFTA_SET_ELEM_EXPR as the kernel tells it.
+#[test]
+fn a_counter_is_one_attribute_of_its_map() {
+    let mut table = fixture::table(Family::Ip);
+    let Some(set) = table.sets.iter_mut().find(|s| s.name == "services") else { panic!("the fixture has services") };
+    let plain = sent(|batch| batch.new_set(fixture::table(Family::Ip).place(), set, 1));
+    set.counter = true;
+    let counting = sent(|batch| batch.new_set(fixture::table(Family::Ip).place(), set, 1));
+    let attribute = [&[20, 0, 17, 0x80, 12, 0, 1, 0][..], b"counter\0", &[4, 0, 2, 0x80]].concat();
+    assert_eq!(counting, [&plain[..], &attribute].concat());
+
+    let count = Count { packets: 7, bytes: 420 };
+    let mut w = Writer::default();
+    expression::counter(&mut w, Some(count));
+    let values = [&[12, 0, 1, 0][..], &420_u64.to_be_bytes(), &[12, 0, 2, 0], &7_u64.to_be_bytes()].concat();
+    assert_eq!(w.bytes, [&[12, 0, 1, 0][..], b"counter\0", &[28, 0, 2, 0x80], &values].concat());
+    assert_eq!(expression::read_counter(&w.bytes), Some(count));
+}
+
+/// The attributes of the one message that this writes.
+fn sent(write: impl FnOnce(&mut Batch)) -> Vec<u8> {
+    let mut batch = Batch::new(None);
+    write(&mut batch);
+    messages(batch.bytes()).nth(1).unwrap().attributes.to_vec()
 }

@@ -16,6 +16,7 @@ fn map(name: &str, key: Vec<Field>, data: Field, memory: Option<&str>) -> Set {
         interval: false,
         size: Some(if memory.is_some() { 1 << 17 } else { 512 }),
         memory: memory.map(Into::into),
+        counter: false,
         comment: String::new(),
     }
 }

@@ -4,7 +4,6 @@
 //! new entry with the same tuple has another id and stays. The crate's conntrack types would copy every attribute of every
 //! entry of the host; read in place, a listing costs no allocation for what stays.
 
-use super::Flow;
 use crate::netlink::LoadError;
 use crate::nft::wire::attribute::{Attribute, Be16, Writer, find};
 use crate::nft::wire::{Message, messages};
@@ -33,6 +32,33 @@ const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
+/// CTA_PROTOINFO, CTA_COUNTERS_ORIG and CTA_COUNTERS_REPLY.
+const PROTOCOL_STATE: u16 = 4;
+const COUNTERS: [u16; 2] = [9, 10];
+/// TCP_CONNTRACK_TIME_WAIT and TCP_CONNTRACK_CLOSE: entries of connections that have ended.
+const ENDED: [u8; 2] = [7, 8];
+
+/// An entry as far as it matters here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Where the client sent it.
+    pub destination: SocketAddr,
+    /// Who answers.
+    pub answered_by: SocketAddr,
+}
+
+/// What an entry has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Tells entries of a family apart for as long as they live.
+    pub id: u32,
+    /// The connection has not ended: TCP entries stay for a while after it.
+    pub live: bool,
+    /// Bytes of both directions, network headers included; `None` without `net.netfilter.nf_conntrack_acct`.
+    pub bytes: Option<u64>,
+}
 
 /// A ctnetlink socket.
 #[derive(Debug)]
@@ -67,6 +93,18 @@ impl Conntrack {
             removed += u64::from(self.delete(family, &identity)?);
         }
         Ok(removed)
+    }
+
+    /// Shows all entries. A listing that is cut short is used as far as it got.
+    pub fn each(&mut self, mut each: impl FnMut(&Flow, &Usage)) -> Result<(), LoadError> {
+        for family in FAMILIES {
+            self.list(family, |message| {
+                if let Some(flow) = flow(message) {
+                    each(&flow, &usage(message));
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn list(&mut self, family: u8, mut each: impl FnMut(&Message<'_>)) -> Result<(), LoadError> {
@@ -153,6 +191,18 @@ fn flow(message: &Message<'_>) -> Option<Flow> {
     let (protocol, _, destination) = tuple(find(message.attributes, ORIGINAL)?.value)?;
     let (_, answered_by, _) = tuple(find(message.attributes, REPLY)?.value)?;
     Some(Flow { protocol, destination, answered_by })
+}
+
+/// CTA_COUNTERS_BYTES (2) of either direction, and CTA_PROTOINFO_TCP (1) with its CTA_PROTOINFO_TCP_STATE (1).
+fn usage(message: &Message<'_>) -> Usage {
+    let attribute = |kind| find(message.attributes, kind);
+    let bytes = COUNTERS.map(|kind| Some(find(attribute(kind)?.value, 2)?.u64()));
+    let state = attribute(PROTOCOL_STATE).and_then(|a| find(find(a.value, 1)?.value, 1)?.value.first().copied());
+    Usage {
+        id: attribute(ID).map_or(0, |a| a.u32()),
+        live: state.is_none_or(|state| !ENDED.contains(&state)),
+        bytes: bytes.into_iter().flatten().reduce(u64::saturating_add),
+    }
 }
 
 /// Protocol, source and destination: CTA_TUPLE_IP {1 and 2, or 3 and 4} and CTA_TUPLE_PROTO {number 1, ports 2 and 3}.

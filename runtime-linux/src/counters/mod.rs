@@ -1,0 +1,169 @@
+//! What services carry, from the kernel's own counters: new connections from the elements that they were looked up in, live
+//! flows and their bytes from conntrack. No rule is there for it.
+//!
+//! A frontend's element counts the packets that found it, and nat chains see only a connection's first packet. So its count
+//! is that of new connections, those included that were refused; a first packet that is sent again for want of an answer
+//! counts again. The name of a frontend's service is the element's comment.
+
+mod meter;
+pub mod words;
+
+pub use meter::Meter;
+
+use crate::kernel::About;
+use crate::lower::FRONTENDS;
+use crate::nft::model::{Field, width};
+use crate::nft::read::Loaded;
+use crate::nft::wire::userdata::comment_text;
+use crate::view::ServicePort;
+use natlet_core::{FrontendKind, Protocol};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// What all services carry.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// A program is loaded.
+    pub loaded: bool,
+    /// Its content id.
+    pub content_id: Option<String>,
+    /// Frontends count connections (`--counters`).
+    pub counting: bool,
+    /// Flows count bytes (`net.netfilter.nf_conntrack_acct`).
+    pub accounting: bool,
+    /// Seconds that the rates are averaged over; none at the first look.
+    pub seconds: Option<f64>,
+    /// Services, by name and protocol.
+    pub services: Vec<Row>,
+}
+
+/// What a service carries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// `namespace/name:port`; a frontend where names are stripped.
+    pub name: String,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// New connections since its frontends were loaded.
+    pub connections: u64,
+    /// New connections a second.
+    pub connections_per_second: Option<f64>,
+    /// Connections that have not ended.
+    pub flows: u64,
+    /// Bytes of the flows that conntrack knows, both directions; none without accounting.
+    pub bytes: Option<u64>,
+    /// Bytes a second.
+    pub bytes_per_second: Option<f64>,
+}
+
+/// What connections are sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Frontend {
+    /// None for a NodePort.
+    address: Option<IpAddr>,
+    v6: bool,
+    protocol: Protocol,
+    port: u16,
+}
+
+/// A frontend with its service's name and its count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Counted {
+    frontend: Frontend,
+    name: String,
+    connections: u64,
+}
+
+impl std::fmt::Display for Frontend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address {
+            Some(address) => std::net::SocketAddr::new(address, self.port).fmt(f),
+            None => write!(f, "node port {}", self.port),
+        }
+    }
+}
+
+/// What loaded tables say, frontend by frontend. One that outside traffic looks up in a map of its own comes twice.
+fn counted(loaded: &Loaded) -> Vec<Counted> {
+    let mut out = Vec::new();
+    for table in &loaded.tables {
+        for set in table.sets.iter().map(|s| &s.set).filter(|s| FRONTENDS.contains(&s.name.as_str())) {
+            for element in set.elements.iter() {
+                let Some(frontend) = frontend(&set.key, element.key) else { continue };
+                let name = if element.comment.is_empty() { frontend.to_string() } else { element.comment.to_owned() };
+                out.push(Counted { frontend, name, connections: element.count.packets });
+            }
+        }
+    }
+    out
+}
+
+/// A key's fields: an address or none, protocol, port.
+fn frontend(fields: &[Field], key: &[u8]) -> Option<Frontend> {
+    let (address, rest) = key.split_at_checked(key.len().checked_sub(width(&[Field::L4Proto, Field::Dport]))?)?;
+    let address = match *address {
+        [] => None,
+        [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(address).ok()?)),
+    };
+    let [protocol, _, _, _, high, low, _, _] = *rest else { return None };
+    Some(Frontend {
+        address,
+        v6: fields.contains(&Field::Ip6Daddr),
+        protocol: Protocol::from_number(protocol)?,
+        port: u16::from_be_bytes([high, low]),
+    })
+}
+
+/// Whether the frontends of loaded tables count.
+fn counting(loaded: &Loaded) -> bool {
+    let mut maps = loaded.tables.iter().flat_map(|t| &t.sets).filter(|s| FRONTENDS.contains(&s.set.name.as_str()));
+    maps.all(|s| s.shape.counter)
+}
+
+fn content_id(loaded: &Loaded) -> Option<String> {
+    About::of(loaded).map(|about| about.content_id)
+}
+
+impl Report {
+    /// What each service carries, by name and protocol.
+    pub fn index(&self) -> Index<'_> {
+        Index(self.services.iter().map(|row| ((row.name.as_str(), row.protocol.as_str()), row)).collect())
+    }
+}
+
+/// The rows of a report, to be found for a service.
+#[derive(Debug)]
+pub struct Index<'a>(HashMap<(&'a str, &'a str), &'a Row>);
+
+impl Index<'_> {
+    /// What a service carries: one row, or where names are stripped one of each frontend.
+    pub fn of(&self, port: &ServicePort<'_>) -> Row {
+        let protocol = port.protocol.name();
+        let name = comment_text(&port.name);
+        if let Some(row) = self.0.get(&(name.as_ref(), protocol)) {
+            return (*row).clone();
+        }
+        let mut sum = Row { name: port.name.clone(), protocol: protocol.into(), ..Row::default() };
+        for f in &port.frontends {
+            let address = Some(f.address).filter(|_| f.kind != FrontendKind::NodePort);
+            let name = Frontend { address, v6: f.address.is_ipv6(), protocol: port.protocol, port: f.port }.to_string();
+            if let Some(row) = self.0.get(&(name.as_str(), protocol)) {
+                sum.connections += row.connections;
+                sum.flows += row.flows;
+                sum.connections_per_second = add(sum.connections_per_second, row.connections_per_second);
+                sum.bytes = add(sum.bytes, row.bytes);
+                sum.bytes_per_second = add(sum.bytes_per_second, row.bytes_per_second);
+            }
+        }
+        sum
+    }
+}
+
+fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    }
+}
