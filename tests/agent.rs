@@ -60,7 +60,7 @@ fn what_others_delete_is_back() -> Test {
     let (host, place) = (Namespace::new("node")?, Place::new("repair")?);
     tool(&host, "nft", &["-f", "-"], "table ip other {\n chain c {\n }\n}\n")?;
     place.write(&table(SECOND))?;
-    let daemon = Daemon::start(&host, &place, &[])?;
+    let daemon = Daemon::start(&host, &place, &["--no-owner"])?;
     daemon.in_force(&host, &place)?;
     let before = listed(&host)?;
     for damage in [
@@ -98,7 +98,7 @@ fn someone_who_keeps_flushing_is_not_fought() -> Test {
     }
     let (host, place) = (Namespace::new("node")?, Place::new("fight")?);
     place.write(&table(SECOND))?;
-    let daemon = Daemon::start(&host, &place, &[])?;
+    let daemon = Daemon::start(&host, &place, &["--no-owner"])?;
     daemon.in_force(&host, &place)?;
     for _ in 0..40 {
         tool(&host, "nft", &["flush", "ruleset"], "")?;

@@ -11,7 +11,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::netlink::{LoadError, Netlink};
 use natlet::nft::apply::{apply, remove};
 use natlet::nft::diff::{PhaseName, plan};
-use natlet::nft::model::{self, BaseChain, ChainType, Family, Hook, Rule, Ruleset, Set, SetData, Table, Verdict};
+use natlet::nft::model::{
+    self, BaseChain, ChainType, Family, Hook, Ownership, Rule, Ruleset, Set, SetData, Table, Verdict,
+};
 use natlet::nft::read::{Loaded, read};
 use natlet::nft::wire::Batch;
 use nix::sched::{CloneFlags, unshare};
@@ -552,7 +554,7 @@ fn table_comment_is_fixed_at_creation() -> Result<(), Failed> {
     let wanted = fixture::ruleset();
     let mut netlink = load(&wanted)?;
     let mut batch = Batch::new(None);
-    batch.new_table(&Table { comment: "another".into(), ..wanted.tables[0].clone() });
+    batch.new_table(&Table { comment: "another".into(), ..wanted.tables[0].clone() }, Ownership::Anyone);
     batch.end();
     // The kernel takes it and changes nothing, so that the generation stays.
     netlink.send_batch(&batch)?;

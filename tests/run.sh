@@ -11,6 +11,8 @@ tools=(
   "conntrack conntrack"
   "ip iproute2"
   "setpriv util-linux"
+  "strace strace"
+  "faketime faketime"
   "dot graphviz"
   "qemu-aarch64-static qemu-user-static"
   "qemu-arm-static qemu-user-static"

@@ -3,13 +3,17 @@
 //! The kernel keeps the program's content id with the tables, in the comment of the one element of set `program` (a table's
 //! own comment cannot be changed once it is created). A restarted process reads it there.
 
+mod owner;
+
 use crate::lower::{FRONTENDS, lower};
-use crate::netlink::{LoadError, Netlink};
+use crate::netlink::{LoadError, Netlink, Owner};
 use crate::nft::apply::{self, Outcome};
-use crate::nft::model::Ruleset;
+use crate::nft::model::{Ownership, Ruleset};
 use crate::nft::read::{Loaded, LoadedTable, read_matching};
 use natlet_core::Program;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+pub use owner::{Claim, claim, owner};
 
 /// The set whose element's comment says what is loaded.
 pub(crate) const ABOUT: &str = "program";
@@ -65,6 +69,8 @@ impl About {
 pub struct Status {
     /// What the tables say about themselves; `None` if they are not natlet's or were damaged.
     pub about: Option<About>,
+    /// Whose the tables are; `None` if anyone with CAP_NET_ADMIN may change them.
+    pub owner: Option<Owner>,
     /// The tables, `ip` first.
     pub tables: Vec<TableStatus>,
 }
@@ -112,14 +118,26 @@ pub enum Counting {
     Off,
 }
 
-/// Puts a program in force. What is loaded already stays; only the difference is sent.
-pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    load_counting(netlink, program, Counting::default())
+/// How tables are to be, beside what their program says. By default anybody may change them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose they are.
+    pub ownership: Ownership,
+    /// Whether frontends count connections.
+    pub counting: Counting,
 }
 
-/// As [`load`], with or without counters.
-pub fn load_counting(netlink: &mut Netlink, program: &Program<'_>, counting: Counting) -> Result<Outcome, LoadError> {
-    let wanted = wanted(program, &read_matching(netlink, |set| set == ABOUT)?, counting);
+/// Puts a program in force. What is loaded already stays; only the difference is sent.
+pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
+    load_on(netlink, program, Terms::default())
+}
+
+/// As [`load`], on these terms. Tables that are there and have no owner are replaced, in one transaction, where this socket
+/// is to be their owner ([`claim`] spares those that had one).
+pub fn load_on(netlink: &mut Netlink, program: &Program<'_>, terms: Terms) -> Result<Outcome, LoadError> {
+    let loaded = read_matching(netlink, |set| set == ABOUT)?;
+    owner::must_be_mine(netlink, &loaded)?;
+    let wanted = Ruleset { ownership: terms.ownership, ..wanted(program, &loaded, terms.counting) };
     let outcome = apply::apply(netlink, &wanted)?;
     if program.context().localhost_node_ports() {
         // after the guard is in force
@@ -166,6 +184,8 @@ fn route_loopback() -> std::io::Result<()> {
 
 /// Removes natlet's tables and nothing else. `false` if there were none.
 pub fn unload(netlink: &mut Netlink) -> Result<bool, LoadError> {
+    let loaded = read_matching(netlink, |_| false)?;
+    owner::must_be_mine(netlink, &loaded)?;
     apply::remove(netlink)
 }
 
@@ -180,7 +200,11 @@ pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
     if loaded.tables.is_empty() {
         return Ok(None);
     }
-    Ok(Some(Status { about: About::of(&loaded), tables: loaded.tables.iter().map(TableStatus::of).collect() }))
+    Ok(Some(Status {
+        about: About::of(&loaded),
+        owner: owner(&loaded),
+        tables: loaded.tables.iter().map(TableStatus::of).collect(),
+    }))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! works while `sendmsg` runs, so every reply is queued when it returns; waiting is bounded all the same.
 
 mod error;
+mod owner;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::nft::wire::attribute::{Writer, find};
 use crate::nft::wire::{Batch, Message, kind, messages, request};
 
 pub use error::{LoadError, Refusal};
+pub use owner::Owner;
 
 /// How long a reply may take. Measured: 1,000,000 elements load in 0.9 s, and that happens inside the send.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -136,14 +138,25 @@ impl Netlink {
         }
     }
 
+    /// Lets the kernel check a transaction that is not [ended](Batch::end): nothing of it is applied. `Ok` means that the
+    /// kernel would take every message of it.
+    pub(crate) fn check_batch(&mut self, batch: &Batch) -> Result<(), LoadError> {
+        self.drain();
+        let failed = |errno: Errno| LoadError::Socket { doing: "let a transaction be checked", source: errno.into() };
+        self.send(batch.bytes()).map_err(failed)?;
+        let answers = self.answers(batch.last_seq())?;
+        answers.first_error.map_or(Ok(()), |reply| Err(refused(batch, reply)))
+    }
+
     fn answers(&mut self, end: u32) -> Result<Answers, LoadError> {
         let mut answers = Answers::default();
+        let deadline = Instant::now() + DEADLINE;
         loop {
             let received = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(n) => n,
-                Err(Errno::EINTR) => continue,
+                Err(Errno::EINTR) if Instant::now() < deadline => continue,
                 Err(Errno::EAGAIN) => return Ok(answers),
-                Err(Errno::ENOBUFS) => {
+                Err(Errno::ENOBUFS) if Instant::now() < deadline => {
                     answers.lost = true;
                     continue;
                 }
@@ -240,7 +253,7 @@ impl Netlink {
                     // An error of poll is told again by the next recv.
                     let _ = poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout);
                 }
-                Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                Err(Errno::EINTR | Errno::ENOBUFS) if Instant::now() < deadline => {}
                 Err(errno) => {
                     return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
                 }
@@ -249,11 +262,12 @@ impl Netlink {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+        let deadline = Instant::now() + DEADLINE;
         loop {
             match send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()) {
                 Ok(n) if n == bytes.len() => return Ok(()),
                 Ok(_) => return Err(Errno::EMSGSIZE),
-                Err(Errno::EINTR) => {}
+                Err(Errno::EINTR) if Instant::now() < deadline => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -261,10 +275,12 @@ impl Netlink {
 
     /// Throws away answers that an earlier, timed-out wait left behind.
     fn drain(&mut self) {
+        let deadline = Instant::now() + DEADLINE;
         while matches!(
             recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT),
             Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR)
-        ) {}
+        ) && Instant::now() < deadline
+        {}
     }
 }
 
@@ -307,5 +323,10 @@ fn refused_request(kind: u8, reply: &Reply) -> LoadError {
         kind::GETSETELEM => "reading elements",
         _ => "reading the generation",
     };
-    LoadError::Refused(Refusal::new(reply.errno, reply.text.clone(), Some(object.into()), &[]))
+    let mut refusal = Refusal::new(reply.errno, reply.text.clone(), Some(object.into()), &[]);
+    // What nfnetlink answers for a subsystem that it does not have; a request of ours has no other way to be invalid.
+    if reply.errno == Errno::EINVAL as i32 {
+        refusal.hint = Some("the kernel lacks nf_tables (CONFIG_NF_TABLES)".into());
+    }
+    LoadError::Refused(refusal)
 }

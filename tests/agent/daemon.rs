@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Names a binary to test in place of this one: figures of a release build.
@@ -77,11 +77,31 @@ impl Daemon {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Self, Failed> {
+        Self::start_under(host, place, &[], source, flags, environment)
+    }
+
+    /// As `start_env`, by a command that runs another one in its own place: `strace -D …`, `sh -c 'ulimit …; exec "$@"' sh`.
+    pub fn start_under(
+        host: &Namespace,
+        place: &Place,
+        wrapper: &[&str],
+        source: &str,
+        flags: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failed> {
         let log = fs::File::options().create(true).append(true).open(place.path("log"))?;
         let state = place.path("state");
         let child = host.run(|| {
             let binary = std::env::var_os(BINARY).map_or_else(std::env::current_exe, |path| Ok(path.into()))?;
-            Command::new(binary)
+            let mut command = match wrapper {
+                [] => Command::new(binary),
+                [first, rest @ ..] => {
+                    let mut command = Command::new(first);
+                    command.args(rest).arg(binary);
+                    command
+                }
+            };
+            command
                 .env(AS_COMMAND, "1")
                 .args(["run", source, "--state-dir"])
                 .arg(state)
@@ -114,6 +134,11 @@ impl Daemon {
         Ok(kill(Pid::from_raw(self.0.id().cast_signed()), signal)?)
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Failed> {
+        Ok(self.0.try_wait()?)
+    }
+
     /// kill -9.
     pub fn kill(mut self) -> Test {
         self.0.kill()?;
@@ -126,7 +151,7 @@ impl Daemon {
         self.signal(Signal::SIGTERM)?;
         let mut ended = None;
         within("SIGTERM does not end it", LIMIT, || {
-            ended = self.0.try_wait()?;
+            ended = self.ended()?;
             Ok(ended.is_some())
         })?;
         if ended.is_some_and(|e| e.success()) { Ok(()) } else { Err(format!("it ended with {ended:?}").into()) }

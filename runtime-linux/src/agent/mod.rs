@@ -8,6 +8,26 @@
 //! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. `kernel::load` reads the tables
 //! back and writes only what differs, so a change of the sources and a repair are the same step. A second thread
 //! answers HTTP and shares nothing with the first but counters and a small record.
+//!
+//! From Linux 6.9 the tables belong to the agent's netlink socket ([`Ownership::Socket`]), so that there is nothing to
+//! repair while it lives. The socket is opened first, writes everything, and stays open to the end; what an earlier agent
+//! left is adopted as it is. `--no-owner` is for hosts whose administrators save and reload the whole ruleset with `nft`:
+//! a reload that holds an owned table is refused whole, and `nft` before 1.1 prints the flags of a table whose owner has
+//! gone in a way that it does not read.
+//!
+//! What goes wrong, and what stays in force:
+//!
+//! | fault | the agent | in force | `/healthz` |
+//! | --- | --- | --- | --- |
+//! | no CAP_NET_ADMIN, no nf_tables | ends with status 1 and the remedy | what was | |
+//! | another agent has the tables or the state directory | ends with status 1 and says which process | what was | |
+//! | the kernel refuses a change | tries again after 0.5 s to 30 s | what was | 503, with the reason |
+//! | a source is no table, or cannot be read | says where; reads it again when it changes, and after 1 s to 60 s | what was | 200, with the refusal |
+//! | the state directory is read-only or full | warns, counts, tries again with the next sync | what is wanted | 200 |
+//! | others change the tables (`--no-owner`, older kernels) | undoes it within some milliseconds; if they go on, after 0.1 s to 10 s, with an error and `natlet_contested` | | 200 |
+//! | the clock steps | nothing: only what is printed is wall-clock time | what is wanted | 200 |
+//! | no file descriptors, closed outputs | goes on with what it has | what is wanted | 200 |
+//! | SIGTERM, kill -9, a crash | leaves the rules | what was | |
 
 pub mod conntrack;
 pub mod counts;
@@ -25,6 +45,7 @@ pub mod watch;
 
 use crate::kernel::Counting;
 use crate::netlink::LoadError;
+use crate::nft::model::Ownership;
 use crate::source::NodeFlags;
 use nix::errno::Errno;
 use std::net::SocketAddr;
@@ -52,6 +73,8 @@ pub struct Options {
     pub reset_removed: bool,
     /// Whether frontends count connections.
     pub counting: Counting,
+    /// Whose the tables are to be, where the kernel can do it.
+    pub ownership: Ownership,
     /// Remove the rules at the end.
     pub cleanup_on_exit: bool,
     /// Settings that hold until the end, by name, so that a change of them can be told.
@@ -99,6 +122,12 @@ pub enum AgentError {
     /// The kernel's tables cannot be read, or not removed at the end.
     #[error("{0}")]
     Kernel(#[from] LoadError),
+    /// Another agent has the state directory.
+    #[error(
+        "another natlet run keeps its state in {}: end it first, or give this one a --state-dir of its own",
+        .0.display()
+    )]
+    Busy(PathBuf),
     /// No inotify.
     #[error("cannot watch files: {0}; raise sysctl fs.inotify.max_user_instances")]
     Watch(Errno),

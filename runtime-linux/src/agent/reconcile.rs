@@ -11,12 +11,14 @@ use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::conntrack::Conntrack;
 use crate::image::Image;
-use crate::kernel;
+use crate::kernel::{self, Claim, Terms};
 use crate::netlink::{LoadError, Netlink};
+use crate::nft::model::Ownership;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
 pub const BEAT: Duration = Duration::from_secs(10);
+/// Waits until refused sources are read again although nothing was heard of them: doubled from the first to the last.
+const REREAD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Waits after a refusal of the kernel: doubled from the first to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -52,9 +56,12 @@ pub struct Agent {
     signals: SignalFd,
     watch: Watch,
     netlink: Netlink,
+    ownership: Ownership,
     events: Events,
     conntrack: Option<Conntrack>,
     state: State,
+    /// Keeps other agents out of the state directory.
+    _lock: Option<File>,
     /// A digest of what the state directory holds: names count too, which a content id leaves out.
     saved: Option<u64>,
     backoff: Backoff,
@@ -66,6 +73,9 @@ pub struct Agent {
     synced: Arc<Services>,
     services: Arc<Services>,
     health_checks: Vec<HealthCheck>,
+    /// The refusal that was logged, and when it is looked whether it still stands; forgotten when the sources change.
+    told: Option<String>,
+    reread_after: Duration,
     /// The sources said something new that is not in force and kept yet.
     pending: bool,
     ready: bool,
@@ -79,16 +89,33 @@ impl Agent {
         let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
+        let lock = match state.lock() {
+            Ok(lock) => Some(lock),
+            Err(TryLockError::WouldBlock) => return Err(AgentError::Busy(options.state_dir)),
+            Err(TryLockError::Error(_)) => None, // told once something is to be kept there
+        };
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
-        let loaded = kernel::about(&mut netlink)?;
+        let Claim { about: loaded, ownership, adopted } = kernel::claim(&mut netlink, options.ownership)?;
+        match (options.ownership, ownership) {
+            (Ownership::Socket, Ownership::Anyone) => {
+                info!(
+                    "this kernel has no tables that outlive their owner (Linux 6.9 has): others can change natlet's tables"
+                );
+            }
+            _ if adopted => info!("the tables that an earlier agent left are adopted as they are"),
+            _ => {}
+        }
+        status.metrics.owned.set((ownership == Ownership::Socket).into());
         let mut agent = Self {
             state,
+            _lock: lock,
             saved: kept.as_ref().map(digest),
             status,
             signals,
             watch,
             netlink,
+            ownership,
             events,
             conntrack,
             backoff: Backoff::default(),
@@ -99,6 +126,8 @@ impl Agent {
             services: Arc::default(),
             wanted: None,
             health_checks: kept.as_ref().map(|image| health::of_program(&image.program())).unwrap_or_default(),
+            told: None,
+            reread_after: REREAD.0,
             pending: false,
             ready: false,
             options,
@@ -129,6 +158,7 @@ impl Agent {
                 match request {
                     Request::Reload => {
                         info!("SIGHUP: reading the sources again");
+                        self.news();
                         process::tell_reloading();
                         self.reread();
                         self.reload();
@@ -140,6 +170,11 @@ impl Agent {
             self.listen();
             self.work();
         }
+    }
+
+    /// The sources may say something else than when they were refused.
+    fn news(&mut self) {
+        (self.told, self.reread_after) = (None, REREAD.0);
     }
 
     fn stop(&mut self) -> Result<(), AgentError> {
@@ -176,10 +211,12 @@ impl Agent {
     fn listen(&mut self) {
         let now = Instant::now();
         if self.watch.drain(now) {
+            self.news();
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
             // Not put off again and again: the first change of a burst says when.
-            self.due.read.get_or_insert((now + SETTLE).max(period));
+            let at = (now + SETTLE).max(period);
+            self.due.read = Some(self.due.read.map_or(at, |due| due.min(at)));
         }
         let heard = self.events.drain();
         if heard.lost {
@@ -254,10 +291,20 @@ impl Agent {
                 Err(refusal) => {
                     metrics.reads_refused.inc();
                     metrics.source_ok.set(0);
-                    error!("the sources are refused, what is in force stays: {refusal}");
+                    // A limit or a disk that failed may work again without any file changing.
+                    self.due.read = Some(Instant::now() + self.reread_after);
+                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                    let refusal = refusal.to_string();
+                    let new = self.told.as_ref() != Some(&refusal);
+                    if new {
+                        error!("the sources are refused, what is in force stays: {refusal}");
+                    }
+                    self.told = Some(refusal.clone());
                     self.status.update(|s| {
-                        s.history.add(Kind::Refused, refusal.to_string());
-                        s.refusal = Some(refusal.to_string());
+                        if new {
+                            s.history.add(Kind::Refused, refusal.clone());
+                        }
+                        s.refusal = Some(refusal);
                     });
                     return;
                 }
@@ -289,7 +336,8 @@ impl Agent {
         self.due.verify = Some(started + self.options.sync_period);
         let id = program.content_id();
         self.status.update(|s| s.wanted = Some(id.to_string()));
-        let outcome = match kernel::load_counting(&mut self.netlink, &program, self.options.counting) {
+        let terms = Terms { ownership: self.ownership, counting: self.options.counting };
+        let outcome = match kernel::load_on(&mut self.netlink, &program, terms) {
             Ok(outcome) => outcome,
             Err(failure) => return self.failed(why, &failure),
         };
@@ -344,10 +392,15 @@ impl Agent {
                     self.status.metrics.conntrack_deleted.inc_by(removed);
                     info!(removed, "conntrack entries of removed endpoints are gone");
                 }
-                Err(e) => warn!(error = %e, "conntrack could not be cleaned"),
+                Err(e) => {
+                    warn!(error = %e, "conntrack could not be cleaned; the next sync tries again");
+                    self.pending = true;
+                }
             }
         }
-        self.synced = Arc::clone(&self.services);
+        if !self.pending {
+            self.synced = Arc::clone(&self.services);
+        }
         let Some(image) = &self.wanted else { return };
         let digest = digest(image);
         if self.saved == Some(digest) {

@@ -12,7 +12,7 @@
 
 use crate::image::Image;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,17 @@ impl State {
     /// A state directory; it is made at the first [`save`](Self::save).
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), sequences: None }
+    }
+
+    /// Makes sure that no other agent keeps its programs here, for as long as the result lives. A read-only directory can be
+    /// locked too.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`] if another agent does; else the file system's.
+    pub fn lock(&self) -> Result<File, TryLockError> {
+        let directory = File::open(&self.directory).map_err(TryLockError::Error)?;
+        directory.try_lock()?;
+        Ok(directory)
     }
 
     /// The newest whole program; `None` if there is none. Slots that are damaged, or that a newer natlet wrote in a
@@ -187,6 +198,18 @@ mod tests {
         }
         state.save(&image(4)).unwrap();
         assert_eq!(state.load(), Some(image(4)), "and it goes on");
+        fs::remove_dir_all(state.directory).unwrap();
+    }
+
+    #[test]
+    fn one_agent_at_a_time() {
+        let state = state("lock");
+        assert!(matches!(state.lock(), Err(TryLockError::Error(_))), "there is no directory yet");
+        fs::create_dir(&state.directory).unwrap();
+        let lock = state.lock().unwrap();
+        assert!(matches!(state.lock(), Err(TryLockError::WouldBlock)));
+        drop(lock);
+        state.lock().unwrap();
         fs::remove_dir_all(state.directory).unwrap();
     }
 

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub events_lost: Counter,
     /// 1 while someone keeps undoing repairs.
     pub contested: Gauge,
+    /// 1 if nobody else can change natlet's tables.
+    pub owned: Gauge,
     /// Failures to keep the program on disk.
     pub state_failures: Counter,
     /// Service frontends in force.
@@ -71,6 +73,7 @@ impl Default for Metrics {
             drift: Counter::default(),
             events_lost: Counter::default(),
             contested: Gauge::default(),
+            owned: Gauge::default(),
             state_failures: Counter::default(),
             frontends: Gauge::default(),
         };
@@ -115,6 +118,7 @@ impl Metrics {
         own.register("drift", "Changes of others to natlet's tables that were undone", self.drift.clone());
         own.register("events_lost", "Overflows of the notification socket", self.events_lost.clone());
         own.register("contested", "1 while someone keeps undoing repairs", self.contested.clone());
+        own.register("owned", "1 if nobody else can change natlet's tables", self.owned.clone());
         own.register("state_failures", "Failures to keep the program on disk", self.state_failures.clone());
         own.register("frontends", "Frontends in force", self.frontends.clone());
         let build = Family::<Build, Gauge>::default();

@@ -1,7 +1,7 @@
 //! `natlet diff`: what `natlet load` would change in the kernel. Exit status 0 nothing, 1 something, 2 error.
 
 use super::args::{DiffArgs, Output};
-use super::failure::{Failure, print};
+use super::failure::{Failure, print, remark};
 use super::input;
 use crate::difference::{Difference, ServiceChange, ServiceKind};
 use crate::kernel::{self, About};
@@ -29,6 +29,9 @@ pub fn run(args: &DiffArgs) -> Result<(), Failure> {
             print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))?;
         }
         Output::Table | Output::Wide => print(&text(&difference, have.as_deref(), &want))?,
+    }
+    if let Some(owner) = kernel::owner(&loaded).filter(|_| !difference.is_empty()) {
+        remark(&format!("note: natlet's tables belong to {owner}, which alone can change them"));
     }
     if difference.is_empty() { Ok(()) } else { Err(Failure::Differs) }
 }

@@ -3,7 +3,7 @@
 use super::args::{LoadArgs, counting};
 use super::failure::{Failure, print};
 use super::input;
-use crate::kernel;
+use crate::kernel::{self, Terms};
 use crate::netlink::Netlink;
 
 pub fn load(args: &LoadArgs) -> Result<(), Failure> {
@@ -11,7 +11,8 @@ pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let program = image.program();
     let failed = |e| Failure::operation("loading into the kernel", e);
     let mut netlink = Netlink::open().map_err(failed)?;
-    let outcome = kernel::load_counting(&mut netlink, &program, counting(args.counters)).map_err(failed)?;
+    let terms = Terms { counting: counting(args.counters), ..Terms::default() };
+    let outcome = kernel::load_on(&mut netlink, &program, terms).map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
 }
 

@@ -4,6 +4,7 @@ use super::args::{Cli, Command, Input, Switch, counting};
 use super::config;
 use super::failure::Failure;
 use crate::agent::{self, Options, Reread};
+use crate::nft::model::Ownership;
 use clap::{Args, Parser as _, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +37,10 @@ pub struct RunArgs {
     /// Whether frontends count connections, for `natlet top` and the status page; if not given, as loaded now, else on
     #[arg(long, value_enum, value_name = "WHEN", env = "NATLET_COUNTERS")]
     pub counters: Option<Switch>,
+    /// Let others change natlet's tables, and repair what they change. Without this, from Linux 6.9, only the agent can change
+    /// them, `nft flush ruleset` passes them over, and reloading a saved ruleset that holds them is refused
+    #[arg(long, env = "NATLET_NO_OWNER")]
+    pub no_owner: bool,
     /// Where the status page, /healthz, /livez and /metrics are served, `off` for nowhere (then healthCheckNodePorts are not served either)
     #[arg(long, value_name = "IP:PORT", env = "NATLET_LISTEN", default_value = "127.0.0.1:10249", value_parser = parse_listen)]
     pub listen: Listen,
@@ -105,6 +110,7 @@ fn reread() -> Result<Options, String> {
 fn options(args: RunArgs) -> Options {
     let fixed = vec![
         ("state-dir", args.state_dir.display().to_string()),
+        ("no-owner", args.no_owner.to_string()),
         ("listen", format!("{:?}", args.listen)),
         ("log-format", format!("{:?}", args.log_format)),
         ("log-level", format!("{:?}", args.log_level)),
@@ -118,6 +124,7 @@ fn options(args: RunArgs) -> Options {
         listen: args.listen.0,
         reset_removed: args.reset_removed,
         counting: counting(args.counters),
+        ownership: if args.no_owner { Ownership::Anyone } else { Ownership::Socket },
         cleanup_on_exit: args.cleanup_on_exit,
         fixed,
         reread: None,

@@ -64,6 +64,10 @@ fn kernel_text(kernel: &Kernel) -> String {
         }
         None => out.push_str("loaded      a table named natlet that does not say what it holds\n"),
     }
+    let _ = match &status.owner {
+        Some(owner) => writeln!(out, "owner       {owner}; others cannot change the tables"),
+        None => writeln!(out, "owner       none: everybody with CAP_NET_ADMIN can change the tables"),
+    };
     for t in &status.tables {
         let _ = writeln!(
             out,
@@ -134,6 +138,11 @@ fn kernel_document(kernel: &Kernel) -> Value {
         "version": about.map(|a| &a.version),
         "since": since.map(utc),
         "since_unix": since.map(unix),
+        "owner": status.owner.as_ref().map(|o| json!({
+            "port": o.port,
+            "pid": o.process.as_ref().map(|(pid, _)| pid),
+            "name": o.process.as_ref().map(|(_, name)| name),
+        })),
         "tables": status.tables.iter().map(|t| json!({
             "family": t.family, "chains": t.chains, "rules": t.rules, "sets": t.sets, "elements": t.elements,
         })).collect::<Vec<_>>(),

@@ -59,6 +59,7 @@ fn loaded(ruleset: &Ruleset) -> Loaded {
             family: table.family,
             name: table.name.clone(),
             flags: 0,
+            owner: None,
             comment: table.comment.clone(),
             sets: table.sets.iter().map(set).collect(),
             chains,

@@ -48,7 +48,7 @@ pub fn lower(program: &Program<'_>, info: &str) -> Ruleset {
     if tables.is_empty() {
         tables.push(lower_family(program, Family::Ip, info));
     }
-    Ruleset { tables }
+    Ruleset { tables, ..Ruleset::default() }
 }
 
 fn lower_family(program: &Program<'_>, family: Family, info: &str) -> Table {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::owner::Owner;
 use nix::errno::Errno;
 
 /// Why the kernel's ruleset could not be read or changed. Nothing was changed by the transaction that failed.
@@ -9,7 +10,7 @@ use nix::errno::Errno;
 #[non_exhaustive]
 pub enum LoadError {
     /// A system call on the socket failed.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}: {source}{}", remedy(.source))]
     Socket {
         /// What was tried.
         doing: &'static str,
@@ -19,6 +20,12 @@ pub enum LoadError {
     /// The kernel refused an object.
     #[error("{0}")]
     Refused(Refusal),
+    /// The tables belong to another process.
+    #[error(
+        "natlet's tables belong to {0}, and the kernel lets nobody else change them: change the files that it reads, or \
+         end it first (the rules stay in force) and start it with --no-owner if others are to change them"
+    )]
+    Owned(Owner),
     /// Somebody changed the ruleset since it was read: read it again and plan again.
     #[error("the ruleset was changed by another program meanwhile; try again")]
     Stale,
@@ -96,6 +103,18 @@ impl Refusal {
             Errno::UnknownErrno => format!("error {}", self.errno),
             _ => format!("{} ({errno:?})", errno.desc()),
         }
+    }
+}
+
+/// What to do about a system call that failed, after a semicolon.
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => {
+            "; the kernel lacks netfilter netlink (CONFIG_NETFILTER_NETLINK), or a sandbox forbids it"
+        }
+        Some(Errno::EPERM | Errno::EACCES) => "; natlet needs CAP_NET_ADMIN in this network namespace: run it as root",
+        Some(Errno::EMFILE | Errno::ENFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
+        _ => "",
     }
 }
 

@@ -10,7 +10,7 @@ mod phase;
 pub use elements::{ElementChange, SetChange};
 pub use phase::{Phase, PhaseName};
 
-use super::model::{BaseChain, Chain, Family, Ruleset, Set, SetData, Table};
+use super::model::{BaseChain, Chain, Family, Ownership, Ruleset, Set, SetData, Table};
 use super::read::{Loaded, LoadedBase, LoadedChain, LoadedSet, LoadedTable, Shape};
 use super::wire::attribute::Writer;
 use super::wire::userdata::comment_text;
@@ -97,11 +97,11 @@ pub fn plan_replacing<'a>(current: &'a Loaded, wanted: &'a Ruleset, reason: &str
 }
 
 fn make<'a>(current: &'a Loaded, wanted: &'a Ruleset, replace: Option<&str>) -> Plan<'a> {
-    let mut work = Work::default();
+    let mut work = Work { ownership: wanted.ownership, ..Work::default() };
     for table in &wanted.tables {
         match current.tables.iter().find(|t| t.family == table.family) {
             None => work.fresh(table),
-            Some(old) => match replace.map(str::to_owned).or_else(|| incompatible(old, table)) {
+            Some(old) => match replace.map(str::to_owned).or_else(|| incompatible(old, table, wanted.ownership)) {
                 Some(reason) => work.replaced(old, table, reason),
                 None => work.changed(old, table),
             },
@@ -114,9 +114,13 @@ fn make<'a>(current: &'a Loaded, wanted: &'a Ruleset, replace: Option<&str>) -> 
 }
 
 /// Why the table cannot become the wanted one by small steps.
-fn incompatible(old: &LoadedTable, table: &Table) -> Option<String> {
+fn incompatible(old: &LoadedTable, table: &Table, ownership: Ownership) -> Option<String> {
     if old.flags & DORMANT != 0 {
         return Some("the table is dormant".into());
+    }
+    // Whose a table is the kernel decides when it makes it; one left by its owner was adopted before.
+    if ownership == Ownership::Socket && old.owner.is_none() {
+        return Some("the table could be changed by anyone".into());
     }
     for set in &table.sets {
         if set_named(old, &set.name).is_some_and(|have| have.odd || !have.shape.fits(&Shape::of(set))) {
@@ -160,6 +164,7 @@ struct Work<'a> {
     prepare: Vec<Operation<'a>>,
     switch: Vec<Operation<'a>>,
     clean: Vec<Operation<'a>>,
+    ownership: Ownership,
     plan: Plan<'a>,
 }
 
@@ -189,8 +194,8 @@ impl<'a> Work<'a> {
     fn fresh(&mut self, table: &'a Table) {
         let place = table.place();
         self.plan.summary.new_objects += 1 + table.sets.len() + table.chains.len() + table.base_chains.len();
-        let out = &mut self.switch;
-        out.push(Operation::NewTable(table));
+        let (out, ownership) = (&mut self.switch, self.ownership);
+        out.push(Operation::NewTable(table, ownership));
         out.extend(table.sets.iter().map(|set| Operation::NewSet(place, set)));
         out.extend(table.chains.iter().map(|chain| Operation::NewChain(place, chain)));
         out.extend(table.base_chains.iter().map(|base| Operation::NewBaseChain(place, base)));

@@ -39,7 +39,7 @@ const IP6: Words = Words {
 /// Both tables.
 #[allow(dead_code, reason = "for the kernel tests")]
 pub fn ruleset() -> Ruleset {
-    Ruleset { tables: vec![table(Family::Ip), table(Family::Ip6)] }
+    Ruleset { tables: vec![table(Family::Ip), table(Family::Ip6)], ..Ruleset::default() }
 }
 
 /// The table of `testdata/ip.txt` or `testdata/ip6.txt`.

@@ -19,6 +19,29 @@ pub enum Family {
 pub struct Ruleset {
     /// Tables, `ip` first.
     pub tables: Vec<Table>,
+    /// Who may change them once they are loaded.
+    pub ownership: Ownership,
+}
+
+/// Who may change a table once it is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ownership {
+    /// Everybody with CAP_NET_ADMIN.
+    #[default]
+    Anyone,
+    /// The socket that loaded it: the kernel refuses all others, and `nft flush ruleset` passes it over. When the socket is
+    /// closed the table stays, is anyone's, and can be adopted. Linux 6.9.
+    Socket,
+}
+
+impl Ownership {
+    /// NFT_TABLE_F_OWNER and NFT_TABLE_F_PERSIST.
+    pub const fn table_flags(self) -> u32 {
+        match self {
+            Self::Anyone => 0,
+            Self::Socket => 2 | 4,
+        }
+    }
 }
 
 impl Ruleset {

@@ -36,6 +36,8 @@ pub struct LoadedTable {
     pub name: String,
     /// NFT_TABLE_F_*: 1 dormant, 2 owned, 4 persistent.
     pub flags: u32,
+    /// Port of the socket that owns it.
+    pub owner: Option<u32>,
     /// Comment.
     pub comment: String,
     /// Sets and maps.
@@ -193,6 +195,7 @@ impl Reader<'_> {
                     family,
                     name: TABLE.into(),
                     flags,
+                    owner: attribute(7).map(|a| a.u32()),
                     comment,
                     sets: Vec::new(),
                     chains: Vec::new(),

@@ -19,7 +19,7 @@ pub use set::{VERDICT_TYPE, data_type, set_flag, set_flags, type_number};
 
 use std::iter::Peekable;
 
-use super::model::{BaseChain, ChainType, Element, Family, Hook, Rule, Set, Table, width};
+use super::model::{BaseChain, ChainType, Element, Family, Hook, Ownership, Rule, Set, Table, width};
 use attribute::Writer;
 use set::description;
 use subject::{SetName, Subject, What};
@@ -117,12 +117,20 @@ impl Batch {
         self.subject(FIRST_SEQ + u32::try_from(index).ok()?, None)
     }
 
-    /// NEWTABLE. On a table that exists it changes nothing.
-    pub fn new_table(&mut self, table: &Table) {
+    /// NEWTABLE. On a table that exists with the same ownership it changes nothing.
+    pub fn new_table(&mut self, table: &Table, ownership: Ownership) {
         self.object(kind::NEWTABLE, header::CREATE, table.place(), "table", &table.name, |w| {
             w.put_str(1, &table.name);
-            w.put_u32(2, 0);
+            w.put_u32(2, ownership.table_flags());
             userdata::comment(w, 6, &table.comment);
+        });
+    }
+
+    /// NEWTABLE that makes this socket the owner of a table whose owner has gone, or of a new one.
+    pub fn adopt_table(&mut self, place: Place<'_>) {
+        self.object(kind::NEWTABLE, header::CREATE, place, "table", place.table, |w| {
+            w.put_str(1, place.table);
+            w.put_u32(2, Ownership::Socket.table_flags());
         });
     }
 

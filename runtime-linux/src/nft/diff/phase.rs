@@ -1,6 +1,6 @@
 //! A phase of a plan, and how it becomes batches.
 
-use super::super::model::{BaseChain, Chain, Count, Element, Set, SetData, Table};
+use super::super::model::{BaseChain, Chain, Count, Element, Ownership, Set, SetData, Table};
 use super::super::wire::{Batch, Place};
 
 /// Room that a message needs beyond the limit at which a batch is closed.
@@ -29,7 +29,7 @@ pub struct Phase<'a> {
 
 #[derive(Clone, Debug)]
 pub(super) enum Operation<'a> {
-    NewTable(&'a Table),
+    NewTable(&'a Table, Ownership),
     DeleteTable(Place<'a>),
     NewSet(Place<'a>, &'a Set),
     GrowSet(Place<'a>, &'a Set, u32),
@@ -140,7 +140,7 @@ impl Operation<'_> {
 
     fn write(&self, batch: &mut Batch, id: u32) {
         match *self {
-            Self::NewTable(table) => batch.new_table(table),
+            Self::NewTable(table, ownership) => batch.new_table(table, ownership),
             Self::DeleteTable(place) => batch.delete_table(place),
             Self::NewSet(place, set) => batch.new_set(place, set, id),
             Self::GrowSet(place, set, size) => batch.grow_set(place, set, id, size),

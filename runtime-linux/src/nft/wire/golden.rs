@@ -5,7 +5,9 @@ mod affinity;
 use std::fmt::Write;
 
 use super::super::fixture;
-use super::super::model::{Count, Elements, Expression, Family, Field, Register, Rule, Set, SetData, Table};
+use super::super::model::{
+    Count, Elements, Expression, Family, Field, Ownership, Register, Rule, Set, SetData, Table,
+};
 use super::attribute::{Writer, attributes};
 use super::{Batch, expression, messages};
 
@@ -106,7 +108,7 @@ fn check_table(table: &Table, text: &str) {
         compared.set(compared.get() + 1);
     };
     check(&batch, "begin");
-    batch.new_table(table);
+    batch.new_table(table, Ownership::Anyone);
     check(&batch, "table natlet");
     for (id, set) in (1..).zip(&table.sets) {
         batch.new_set(place, set, id);
@@ -204,7 +206,7 @@ fn the_crate_decodes_it() {
     for family in [Family::Ip, Family::Ip6] {
         let table = fixture::table(family);
         let mut batch = Batch::new(None);
-        batch.new_table(&table);
+        batch.new_table(&table, Ownership::Anyone);
         for (id, set) in (1..).zip(&table.sets) {
             batch.new_set(table.place(), set, id);
             batch.add_elements(table.place(), set, &mut set.elements.iter().peekable(), usize::MAX);
