@@ -19,3 +19,4 @@ pub mod netlink;
 pub mod nft;
 pub mod source;
 pub mod view;
+mod yaml;

@@ -9,13 +9,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["export"]), // the placeholder for endpoints that a program does not keep
     ("image", &[]),
     ("view", &[]),
+    ("yaml", &[]),
     ("lab", &[]),
     ("lower", &["nft"]),
     ("nft", &["netlink"]),
     ("netlink", &["nft"]),
     ("kernel", &["lower", "netlink", "nft"]),
     ("difference", &["kernel", "lower", "nft"]),
-    ("export", &["image", "kernel", "lower", "nft", "source", "view"]), // what is written is read back and compared
+    ("export", &["image", "kernel", "lower", "nft", "source", "view", "yaml"]), // what is written is read back and compared
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

@@ -1,7 +1,7 @@
 //! `natlet load`, `unload` and `status`.
 
 use super::args::{LoadArgs, Output, StatusArgs};
-use super::failure::{Failure, print};
+use super::failure::{Failure, print, print_document};
 use super::input;
 use crate::kernel::{self, Status};
 use crate::netlink::Netlink;
@@ -31,10 +31,7 @@ pub fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status = kernel::status(&mut netlink).map_err(failed)?;
     match args.output {
         Output::Table | Output::Wide => print(&text(status.as_ref())),
-        Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(status.as_ref()));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))
-        }
+        Output::Json | Output::Yaml => print_document(&document(status.as_ref()), args.output),
     }
 }
 
