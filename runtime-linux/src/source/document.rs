@@ -294,7 +294,13 @@ impl Walker<'_> {
     }
 
     /// What was parsed, or `None` and the complaint filed.
-    pub fn found<T>(&mut self, parsed: Result<T, address::Fault>, node: &Node<'_>, what: &str, text: &str) -> Option<T> {
+    pub fn found<T>(
+        &mut self,
+        parsed: Result<T, address::Fault>,
+        node: &Node<'_>,
+        what: &str,
+        text: &str,
+    ) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(fault) => {

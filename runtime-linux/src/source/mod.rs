@@ -32,6 +32,7 @@ mod json;
 pub mod manifest;
 mod node_flags;
 pub mod services_toml;
+mod stretch;
 mod table_buf;
 mod tree;
 mod yaml;

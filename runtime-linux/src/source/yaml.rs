@@ -163,9 +163,7 @@ fn size(node: &Node<'_>) -> usize {
     1 + match &node.value {
         Value::Scalar { text, .. } => text.len() / ALIASED_TEXT,
         Value::Seq(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => {
-            entries.iter().map(|entry| entry.key.len() / ALIASED_TEXT + size(&entry.value)).sum()
-        }
+        Value::Map(entries) => entries.iter().map(|entry| entry.key.len() / ALIASED_TEXT + size(&entry.value)).sum(),
     }
 }
 

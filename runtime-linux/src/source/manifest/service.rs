@@ -204,7 +204,8 @@ fn cluster_ips(spec: &Node<'_>, walker: &mut Walker<'_>) -> (Vec<(IpAddr, Place)
 
 fn addresses(spec: &Node<'_>, key: &str, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
     let items = walker.seq_at(spec, key);
-    let mut read = |item: &Node<'_>| Some((walker.address(item, "external IP", Role::Virtual)?, walker.place(item.span)));
+    let mut read =
+        |item: &Node<'_>| Some((walker.address(item, "external IP", Role::Virtual)?, walker.place(item.span)));
     items.iter().filter_map(&mut read).collect()
 }
 
@@ -263,7 +264,12 @@ fn ports(spec: &Node<'_>, meta: &Meta, walker: &mut Walker<'_>) -> Vec<RawPort> 
 }
 
 /// `externalTrafficPolicy` counts only for types that traffic from outside is meant for.
-fn external_policy(spec: &Node<'_>, service_type: ServiceType, has_external_ips: bool, walker: &mut Walker<'_>) -> Policy {
+fn external_policy(
+    spec: &Node<'_>,
+    service_type: ServiceType,
+    has_external_ips: bool,
+    walker: &mut Walker<'_>,
+) -> Policy {
     let policy = walker.word_at(spec, "externalTrafficPolicy", &POLICIES);
     if service_type == ServiceType::ClusterIp && !has_external_ips { Policy::Cluster } else { policy }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const ITEM: &str = "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}";
+const ITEM: &str =
+    "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}}";
 const FAULTY: &str =
     "{apiVersion: v1, kind: Service, metadata: {name: b}, spec: {clusterIP: 10.96.0.2, ports: [{port: 0}]}}";
 const BARE: &str = "{metadata: {name: c}, spec: {clusterIP: 10.96.0.3, ports: [{port: 80}]}}";
@@ -28,10 +29,7 @@ fn what_turns_out_to_be_no_list_has_no_items() {
     assert_eq!((counts, report.objects.get("Service")), (vec![("Shelf", 1)], Some(&1)));
 
     let without_kind = problems(&format!("apiVersion: v1\nitems: [{ITEM}, {FAULTY}]\n"));
-    assert_eq!(
-        without_kind,
-        [("a document without apiVersion and kind is no Kubernetes object".to_owned(), 1, 1)]
-    );
+    assert_eq!(without_kind, [("a document without apiVersion and kind is no Kubernetes object".to_owned(), 1, 1)]);
 }
 
 #[test]
@@ -52,7 +50,8 @@ fn items_of_a_list_that_is_cut_off_do_not_count() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].0.starts_with("YAML syntax: "), "{found:?}");
     // JSON is given up only at its end
-    let found = problems("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"v1\",\"kind\":\"Service\"}");
+    let found =
+        problems("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[{\"apiVersion\":\"v1\",\"kind\":\"Service\"}");
     assert_eq!(found, [("JSON syntax: EOF while parsing a list".to_owned(), 1, 78)]);
 }
 
