@@ -18,13 +18,28 @@ pub struct Plan {
 }
 
 /// The list as JSON, indented by four blanks.
+#[must_use]
 pub fn json(plan: Plan) -> String {
     list(plan, "{\n    \"apiVersion\": \"v1\",\n    \"items\": [\n", ",\n", |out, item| json_value(out, item, 2), {
         "\n    ],\n    \"kind\": \"List\",\n    \"metadata\": {\n        \"resourceVersion\": \"\"\n    }\n}\n"
     })
 }
 
+/// The list as JSON without blanks, as the API server sends it.
+#[must_use]
+pub fn compact_json(plan: Plan) -> String {
+    let put = |out: &mut String, item: &Value| _ = write!(out, "{item}");
+    list(
+        plan,
+        "{\"apiVersion\":\"v1\",\"items\":[",
+        ",",
+        put,
+        "],\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"\"}}",
+    )
+}
+
 /// The list as block YAML.
+#[must_use]
 pub fn yaml(plan: Plan) -> String {
     list(plan, "apiVersion: v1\nitems:\n", "", |out, item| yaml_item(out, item, 0), {
         "kind: List\nmetadata:\n  resourceVersion: \"\"\n"
