@@ -21,3 +21,4 @@ pub mod netlink;
 pub mod nft;
 pub mod source;
 pub mod view;
+mod yaml;

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["export"]), // the placeholder for endpoints that a program does not keep
     ("image", &[]),
     ("view", &[]),
+    ("yaml", &[]),
     ("lab", &[]),
     ("lower", &["nft"]),
     ("nft", &["netlink"]),
@@ -17,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("conntrack", &["netlink", "nft"]),
     ("counters", &["conntrack", "kernel", "lower", "netlink", "nft", "view"]),
     ("difference", &["kernel", "lower", "nft"]),
-    ("export", &["image", "kernel", "lower", "nft", "source", "view"]), // what is written is read back and compared
+    ("export", &["image", "kernel", "lower", "nft", "source", "view", "yaml"]), // what is written is read back and compared
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {

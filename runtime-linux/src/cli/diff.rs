@@ -1,7 +1,7 @@
 //! `natlet diff`: what `natlet load` would change in the kernel. Exit status 0 nothing, 1 something, 2 error.
 
 use super::args::{DiffArgs, Output};
-use super::failure::{Failure, print, remark};
+use super::failure::{Failure, print, print_document, remark};
 use super::input;
 use crate::difference::{Difference, ServiceChange, ServiceKind};
 use crate::kernel::{self, About};
@@ -25,8 +25,7 @@ pub fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (have, want) = (About::of(&loaded).map(|a| a.content_id), program.content_id().to_string());
     match args.output {
         Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(&difference, have.as_deref(), &want));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))?;
+            print_document(&document(&difference, have.as_deref(), &want), args.output)?;
         }
         Output::Table | Output::Wide => print(&text(&difference, have.as_deref(), &want))?,
     }

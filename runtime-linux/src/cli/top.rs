@@ -6,7 +6,7 @@ mod screen;
 
 use super::args::Output;
 use super::ask;
-use super::failure::{Failure, lines, print};
+use super::failure::{Failure, lines, print, print_document};
 use crate::agent::http::DEFAULT_LISTEN;
 use crate::counters::{Meter, Report};
 use clap::Args;
@@ -124,8 +124,7 @@ fn print_once(report: &Report, args: &TopArgs) -> Result<(), Failure> {
     match args.output {
         Output::Json | Output::Yaml => {
             let report = Report { services: rows.into_iter().cloned().collect(), ..report.clone() };
-            let text = serde_json::to_string_pretty(&report).map_err(|e| Failure::operation("writing JSON", e))?;
-            print(&format!("{text}\n"))
+            print_document(&report, args.output)
         }
         Output::Table | Output::Wide => {
             let mut table = Table::new();

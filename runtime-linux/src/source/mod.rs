@@ -33,7 +33,9 @@ pub mod manifest;
 mod node_flags;
 pub mod services_toml;
 pub mod settings;
+mod stretch;
 mod table_buf;
+mod tree;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity, render_all};
@@ -106,17 +108,11 @@ pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Probl
     for input in inputs {
         files.extend(text_file(input.name, input.bytes, &mut sink).map(|file| (file, input.found)));
     }
-    // JSON is read without places first; where there is something to say, everything is read again with them
-    let faultless = sink.problems.is_empty() && sink.warnings.is_empty();
-    if faultless && files.iter().any(|(file, _)| json::looks_like(file.text())) {
-        let quick = Reading::of(&files, Sink::default(), true).finish(node);
-        if let Ok(Loaded::Table { report, .. }) = &quick
-            && report.warnings.is_empty()
-        {
-            return quick;
-        }
+    let mut reading = Reading { sink, ..Reading::default() };
+    for (file, found) in &files {
+        reading.read(file, *found);
     }
-    Reading::of(&files, sink, false).finish(node)
+    reading.finish(node)
 }
 
 /// A program is a whole: it takes neither other inputs nor a node's settings.
@@ -159,28 +155,15 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(files: &[(Arc<SourceFile>, bool)], sink: Sink, quick: bool) -> Self {
-        let mut reading = Self { sink, ..Self::default() };
-        for (file, found) in files {
-            reading.read(file, *found, quick);
-        }
-        reading
-    }
-
-    /// Reads one file; `found` if it came from a directory, `quick` if places are not needed yet.
-    fn read(&mut self, file: &Arc<SourceFile>, found: bool, quick: bool) {
+    /// Reads one file; `found` if it came from a directory.
+    fn read(&mut self, file: &Arc<SourceFile>, found: bool) {
         match detect::kind(file.text()) {
             Kind::Listing => {
                 let listing = iptables::parse(file);
                 self.report.skipped_lines += listing.skipped;
                 self.listings.push(listing);
             }
-            Kind::Manifest => {
-                let quick = if quick && json::looks_like(file.text()) { json::parse(file.text()) } else { None };
-                let documents = quick.unwrap_or_else(|| yaml::parse(file, &mut self.sink));
-                let mut walker = Walker { file, sink: &mut self.sink, quoted_text: false };
-                manifest::read(&documents, &mut walker, &mut self.objects, &mut self.report);
-            }
+            Kind::Manifest => manifest::read(file, &mut self.sink, &mut self.objects, &mut self.report),
             Kind::Toml => {
                 if let Some(document) = services_toml::parse(file, &mut self.sink) {
                     let mut walker = Walker { file, sink: &mut self.sink, quoted_text: true };

@@ -44,7 +44,7 @@ pub(in super::super) struct Settings {
 }
 
 /// Reads the annotations.
-fn settings(node: &Node, walker: &mut Walker<'_>) -> Settings {
+fn settings(node: &Node<'_>, walker: &mut Walker<'_>) -> Settings {
     Settings {
         cluster_cidrs: cidrs(node, "natlet.dev/cluster-cidrs", walker),
         service_cidrs: cidrs(node, "natlet.dev/service-cidrs", walker),
@@ -56,20 +56,20 @@ fn settings(node: &Node, walker: &mut Walker<'_>) -> Settings {
 }
 
 /// A comma-separated list of prefixes.
-fn cidrs(node: &Node, name: &str, walker: &mut Walker<'_>) -> Vec<Cidr> {
+fn cidrs(node: &Node<'_>, name: &str, walker: &mut Walker<'_>) -> Vec<Cidr> {
     let Some(value) = annotation(node, name) else { return Vec::new() };
     let Some(text) = walker.text(value, name) else { return Vec::new() };
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.filter_map(|part| walker.found(address::parse_cidr(part), value, name, part)).collect()
 }
 
-fn truth(node: &Node, name: &str, walker: &mut Walker<'_>) -> bool {
+fn truth(node: &Node<'_>, name: &str, walker: &mut Walker<'_>) -> bool {
     let words = [("true", true), ("false", false)];
     annotation(node, name).and_then(|value| walker.word(value, name, &words)).unwrap_or(false)
 }
 
 /// Reads a Node. Its pod CIDRs are not the cluster's and are not used.
-pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawNode> {
+pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawNode> {
     let meta = meta(node, "Node", walker)?;
     let mut internal = Vec::new();
     let mut external = Vec::new();
