@@ -3,10 +3,9 @@
 use super::conntrack::{self, Conntrack, Services};
 use super::drift::{Backoff, Events};
 use super::process::{self, Request};
-use super::source::{self, Reading};
+use super::source::{Reading, Source, SourceError};
 use super::state::State;
 use super::status::{HealthCheck, Status, unix};
-use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::image::Image;
 use crate::kernel;
@@ -21,8 +20,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
-/// Files that change together are read together.
-const SETTLE: Duration = Duration::from_millis(50);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
@@ -48,7 +45,7 @@ pub struct Agent {
     options: Options,
     status: Arc<Status>,
     signals: SignalFd,
-    watch: Watch,
+    source: Source,
     netlink: Netlink,
     events: Events,
     conntrack: Option<Conntrack>,
@@ -74,7 +71,7 @@ impl Agent {
     pub fn start(options: Options, signals: SignalFd, status: Arc<Status>) -> Result<Self, AgentError> {
         let mut netlink = Netlink::open()?;
         let events = Events::open(netlink.port())?;
-        let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
+        let source = Source::open(&options.origin, &options.node, &status)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
         // Asked first: without the right to read the tables nothing else makes sense.
@@ -85,7 +82,7 @@ impl Agent {
             saved: kept.as_ref().map(digest),
             status,
             signals,
-            watch,
+            source,
             netlink,
             events,
             conntrack,
@@ -156,7 +153,7 @@ impl Agent {
         let events = PollFlags::POLLIN;
         let mut fds = [
             PollFd::new(self.signals.as_fd(), events),
-            PollFd::new(self.watch.as_fd(), events),
+            PollFd::new(self.source.as_fd(), events),
             PollFd::new(self.events.as_fd(), events),
         ];
         match poll(&mut fds, timeout) {
@@ -168,11 +165,11 @@ impl Agent {
     /// Takes what files and kernel have to say, and decides when to act.
     fn listen(&mut self) {
         let now = Instant::now();
-        if self.watch.drain(now) {
+        if self.source.drain(now) {
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
             // Not put off again and again: the first change of a burst says when.
-            self.due.read.get_or_insert((now + SETTLE).max(period));
+            self.due.read.get_or_insert((now + self.source.settle()).max(period));
         }
         let heard = self.events.drain();
         if heard.lost {
@@ -194,10 +191,10 @@ impl Agent {
         let now = Instant::now();
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut self.due.read) {
-            match self.watch.half_written(now) {
+            match self.source.half_written(now) {
                 Some(path) => {
                     debug!(path = %path.display(), "waiting for its writer");
-                    self.due.read = Some(now + SETTLE.max(self.options.min_sync_period));
+                    self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
                 }
                 None => self.reload(),
             }
@@ -216,20 +213,27 @@ impl Agent {
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
         self.due.read = None;
-        self.watch.rescan();
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, health_checks, warnings } =
-            match source::read(&self.options.files, &self.options.node) {
-                Ok(reading) => reading,
-                Err(refusal) => {
-                    metrics.reads_refused.inc();
-                    metrics.source_ok.set(0);
-                    error!("the sources are refused, what is in force stays: {refusal}");
-                    self.status.update(|s| s.refusal = Some(refusal.to_string()));
-                    return;
+        let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
+            Ok(reading) => reading,
+            Err(SourceError::NotYet(what)) => {
+                metrics.source_ok.set(0);
+                let what = what.to_string();
+                if self.status.standing().refusal.as_ref() != Some(&what) {
+                    info!("nothing is changed yet: {what}");
                 }
-            };
+                self.status.update(|s| s.refusal = Some(what));
+                return;
+            }
+            Err(refusal) => {
+                metrics.reads_refused.inc();
+                metrics.source_ok.set(0);
+                error!("the sources are refused, what is in force stays: {refusal}");
+                self.status.update(|s| s.refusal = Some(refusal.to_string()));
+                return;
+            }
+        };
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -239,6 +243,7 @@ impl Agent {
         (self.wanted, self.services, self.health_checks) = (Some(image), Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
+            self.source.in_force();
         } else {
             self.pending = true;
             self.sync("sources");
@@ -285,6 +290,7 @@ impl Agent {
         });
         self.status.announce();
         if std::mem::take(&mut self.pending) {
+            self.source.in_force();
             self.after_change();
         }
         if !std::mem::replace(&mut self.ready, true) {

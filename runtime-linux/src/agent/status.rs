@@ -50,6 +50,9 @@ pub struct Metrics {
     pub state_failures: Counter,
     /// Service frontends in force.
     pub frontends: Gauge,
+    /// What is heard of the API server.
+    #[cfg(feature = "kubernetes")]
+    pub kubernetes: super::kubernetes::Metrics,
 }
 
 impl Default for Metrics {
@@ -69,6 +72,8 @@ impl Default for Metrics {
             contested: Gauge::default(),
             state_failures: Counter::default(),
             frontends: Gauge::default(),
+            #[cfg(feature = "kubernetes")]
+            kubernetes: super::kubernetes::Metrics::default(),
         };
         metrics.register();
         metrics
@@ -116,6 +121,8 @@ impl Metrics {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
         own.register("build_info", "1, with the version as label", build);
+        #[cfg(feature = "kubernetes")]
+        self.kubernetes.register(&mut self.registry);
     }
 
     /// The text of `/metrics`.
