@@ -107,12 +107,13 @@ pub async fn follow(kind: Kind, node: String, link: Arc<Link>, shared: Arc<Share
     // Where the next watch goes on; without it a list is due.
     let mut at: Option<String> = None;
     let mut paged = true;
+    let mut served = kind != Kind::ServiceCidr;
     loop {
         let started = Instant::now();
         let result = match &mut at {
             None => follower.list(paged).await.map(|version| {
                 info!(kind = kind.name(), version, "the list is complete");
-                at = Some(version);
+                (at, served) = (Some(version), true);
             }),
             Some(at) => follower.watch(at, backoff.spread(WATCH)).await,
         };
@@ -120,7 +121,7 @@ pub async fn follow(kind: Kind, node: String, link: Arc<Link>, shared: Arc<Share
         let Err(failure) = result else { continue };
         follower.count(&failure);
         // ServiceCIDRs are there since 1.33, and nothing but stray packets depends on them
-        if let (Kind::ServiceCidr, None, Failure::Status(404 | 403, why, _)) = (kind, &at, &failure) {
+        if let (false, Failure::Status(404 | 403, why, _)) = (served, &failure) {
             info!(why, "the API server gives no ServiceCIDRs: what is sent to free service addresses is not dropped");
             follower.replace(List::default(), "");
             sleep(UNKNOWN).await;

@@ -89,7 +89,7 @@ fn there_is_no_table_before_the_last_first_list() {
 #[test]
 fn objects_make_the_table_that_manifests_make() {
     let (service, slice) = (web("web", 5, "10.96.0.7"), slice("web-1", "web", 6, "10.244.7.9"));
-    let (services, remarks) = services(&cluster(&[service.clone()], &[slice.clone()]));
+    let (services, remarks) = services(&cluster(std::slice::from_ref(&service), std::slice::from_ref(&slice)));
     assert!(remarks.is_empty(), "{remarks:?}");
     let mut text = String::from(r#"{"apiVersion":"v1","kind":"List","items":["#);
     for (kind, object) in
@@ -161,7 +161,7 @@ fn events_are_taken_by_their_versions_not_by_their_order() {
 fn what_kube_proxy_ignores_is_kept_out_and_known() {
     let external =
         service("ext", 6, "2024-01-01T00:00:00Z", r#""type":"ExternalName","externalName":"www.example.com""#);
-    let mut cluster = cluster(&[external.clone()], &[]);
+    let mut cluster = cluster(std::slice::from_ref(&external), &[]);
     assert!(services(&cluster).0.is_empty());
     assert_eq!(cluster.set(Kind::Service, object(Kind::Service, &external)), Taken::Known);
 }
