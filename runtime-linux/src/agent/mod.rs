@@ -1,7 +1,8 @@
 //! The agent: keeps a service table in force on a node.
 //!
 //! ```text
-//!  files ── watch ──▶ source (read, compile) ──▶ wanted ──▶ kernel::load (read back, plan, apply) ──▶ status, state
+//!  files ── watch ─────┬▶ source (read, compile) ──▶ wanted ──▶ kernel::load (read back, plan, apply) ──▶ status, state
+//!  API ── kubernetes ──┘
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
@@ -35,6 +36,8 @@ pub mod drift;
 pub mod health;
 pub mod history;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod page;
 mod process;
 mod reconcile;
@@ -57,8 +60,8 @@ use tracing::{info, warn};
 /// What the agent is told to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sources: files and directories.
-    pub files: Vec<PathBuf>,
+    /// Where the table comes from.
+    pub origin: source::Origin,
     /// The node, as far as the command line says.
     pub node: NodeFlags,
     /// Where the last good program is kept.
@@ -131,6 +134,14 @@ pub enum AgentError {
     /// No inotify.
     #[error("cannot watch files: {0}; raise sysctl fs.inotify.max_user_instances")]
     Watch(Errno),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The API server is asked for, and left out of this build.
+    #[error(
+        "this natlet was built without the Kubernetes API; build it with: cargo build --release -p natlet --features kubernetes"
+    )]
+    NoKubernetes,
     /// No signals.
     #[error("cannot take signals: {0}")]
     Signals(Errno),

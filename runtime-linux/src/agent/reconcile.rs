@@ -4,10 +4,9 @@ use super::conntrack::{self, Services};
 use super::drift::{Backoff, Events};
 use super::history::{Kind, SyncOutcome};
 use super::process::{self, Request};
-use super::source::{self, Reading};
+use super::source::{Origin, Reading, Source, SourceError};
 use super::state::State;
 use super::status::{HealthCheck, Status, unix};
-use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::conntrack::Conntrack;
 use crate::image::Image;
@@ -25,8 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
-/// Files that change together are read together.
-const SETTLE: Duration = Duration::from_millis(50);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
@@ -54,7 +51,7 @@ pub struct Agent {
     options: Options,
     status: Arc<Status>,
     signals: SignalFd,
-    watch: Watch,
+    source: Source,
     netlink: Netlink,
     ownership: Ownership,
     events: Events,
@@ -86,7 +83,7 @@ impl Agent {
     pub fn start(options: Options, signals: SignalFd, status: Arc<Status>) -> Result<Self, AgentError> {
         let mut netlink = Netlink::open()?;
         let events = Events::open(netlink.port())?;
-        let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
+        let source = Source::open(&options.origin, &options.node, &status)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
         let lock = match state.lock() {
@@ -113,7 +110,7 @@ impl Agent {
             saved: kept.as_ref().map(digest),
             status,
             signals,
-            watch,
+            source,
             netlink,
             ownership,
             events,
@@ -135,7 +132,7 @@ impl Agent {
         agent.wanted = kept.map(Arc::new);
         agent.status.update(|s| {
             s.state = (agent.options.state_dir.clone(), agent.state.sequences());
-            s.sources.clone_from(&agent.options.files);
+            s.sources = agent.options.origin.names();
         });
         if loaded.is_none() && agent.wanted.is_some() {
             info!("the last good program is put in force before anything else is read");
@@ -198,7 +195,7 @@ impl Agent {
         let events = PollFlags::POLLIN;
         let mut fds = [
             PollFd::new(self.signals.as_fd(), events),
-            PollFd::new(self.watch.as_fd(), events),
+            PollFd::new(self.source.as_fd(), events),
             PollFd::new(self.events.as_fd(), events),
         ];
         match poll(&mut fds, timeout) {
@@ -210,12 +207,12 @@ impl Agent {
     /// Takes what files and kernel have to say, and decides when to act.
     fn listen(&mut self) {
         let now = Instant::now();
-        if self.watch.drain(now) {
+        if self.source.drain(now) {
             self.news();
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
             // Not put off again and again: the first change of a burst says when.
-            let at = (now + SETTLE).max(period);
+            let at = (now + self.source.settle()).max(period);
             self.due.read = Some(self.due.read.map_or(at, |due| due.min(at)));
         }
         let heard = self.events.drain();
@@ -240,10 +237,10 @@ impl Agent {
         let now = Instant::now();
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut self.due.read) {
-            match self.watch.half_written(now) {
+            match self.source.half_written(now) {
                 Some(path) => {
                     debug!(path = %path.display(), "waiting for its writer");
-                    self.due.read = Some(now + SETTLE.max(self.options.min_sync_period));
+                    self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
                 }
                 None => self.reload(),
             }
@@ -262,53 +259,65 @@ impl Agent {
     /// Takes over new options; wrong ones change nothing.
     fn reread(&mut self) {
         let Some(reread) = self.options.reread.clone() else { return };
-        let new = match reread.read() {
+        let mut new = match reread.read() {
             Ok(new) => new,
             Err(why) => return error!("the settings are refused, the old ones stay: {why}"),
         };
-        if new.files != self.options.files {
-            match Watch::new(&new.files) {
-                Ok(watch) => self.watch = watch,
+        match (&self.options.origin, &new.origin) {
+            (old, new) if old == new => {}
+            (Origin::Files(_), Origin::Files(_)) => match Source::open(&new.origin, &new.node, &self.status) {
+                Ok(source) => self.source = source,
                 Err(e) => return error!(error = %e, "the new files cannot be watched, the old settings stay"),
+            },
+            _ => {
+                warn!("the table comes from elsewhere now; it will when natlet run is started again");
+                new.origin = self.options.origin.clone();
             }
         }
         for name in self.options.adopt(new) {
             warn!(name, "this setting has changed; it takes effect when natlet run is started again");
         }
         self.due.verify = None;
-        self.status.update(|s| s.sources.clone_from(&self.options.files));
+        self.status.update(|s| s.sources = self.options.origin.names());
     }
 
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
         self.due.read = None;
-        self.watch.rescan();
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, health_checks, warnings } =
-            match source::read(&self.options.files, &self.options.node) {
-                Ok(reading) => reading,
-                Err(refusal) => {
-                    metrics.reads_refused.inc();
-                    metrics.source_ok.set(0);
-                    // A limit or a disk that failed may work again without any file changing.
-                    self.due.read = Some(Instant::now() + self.reread_after);
-                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
-                    let refusal = refusal.to_string();
-                    let new = self.told.as_ref() != Some(&refusal);
-                    if new {
-                        error!("the sources are refused, what is in force stays: {refusal}");
-                    }
-                    self.told = Some(refusal.clone());
-                    self.status.update(|s| {
-                        if new {
-                            s.history.add(Kind::Refused, refusal.clone());
-                        }
-                        s.refusal = Some(refusal);
-                    });
-                    return;
+        let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
+            Ok(reading) => reading,
+            Err(SourceError::NotYet(what)) => {
+                metrics.source_ok.set(0);
+                let what = what.to_string();
+                if self.status.standing().refusal.as_ref() != Some(&what) {
+                    info!("nothing is changed yet: {what}");
                 }
-            };
+                self.status.update(|s| s.refusal = Some(what));
+                return;
+            }
+            Err(refusal) => {
+                metrics.reads_refused.inc();
+                metrics.source_ok.set(0);
+                // A limit or a disk that failed may work again without any source changing.
+                self.due.read = Some(Instant::now() + self.reread_after);
+                self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                let refusal = refusal.to_string();
+                let new = self.told.as_ref() != Some(&refusal);
+                if new {
+                    error!("the sources are refused, what is in force stays: {refusal}");
+                }
+                self.told = Some(refusal.clone());
+                self.status.update(|s| {
+                    if new {
+                        s.history.add(Kind::Refused, refusal.clone());
+                    }
+                    s.refusal = Some(refusal);
+                });
+                return;
+            }
+        };
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -321,6 +330,7 @@ impl Agent {
         (self.services, self.health_checks) = (Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
+            self.source.in_force();
         } else {
             self.pending = true;
             self.sync("sources");
@@ -376,6 +386,7 @@ impl Agent {
         });
         self.status.announce();
         if std::mem::take(&mut self.pending) {
+            self.source.in_force();
             self.after_change();
         }
         if !std::mem::replace(&mut self.ready, true) {

@@ -35,8 +35,29 @@ pub(super) struct Objects {
     pub ingresses: Vec<ingress::RawIngress>,
 }
 
+impl Objects {
+    /// All of them, borrowed.
+    pub fn view(&self) -> View<'_> {
+        View {
+            services: self.services.iter().collect(),
+            slices: self.slices.iter().collect(),
+            nodes: self.nodes.iter().collect(),
+            ingresses: self.ingresses.iter().collect(),
+        }
+    }
+}
+
+/// Objects to be joined, wherever they are kept.
+#[derive(Debug, Default)]
+pub(super) struct View<'a> {
+    pub services: Vec<&'a service::RawService>,
+    pub slices: Vec<&'a slice::RawSlice>,
+    pub nodes: Vec<&'a node::RawNode>,
+    pub ingresses: Vec<&'a ingress::RawIngress>,
+}
+
 /// Who an object is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub namespace: String,
     pub name: String,

@@ -22,6 +22,7 @@
 //! ```
 
 mod address;
+pub mod cluster;
 mod detect;
 pub mod diagnostic;
 mod document;
@@ -35,6 +36,7 @@ pub mod services_toml;
 pub mod settings;
 mod stretch;
 mod table_buf;
+mod this_node;
 mod tree;
 mod yaml;
 
@@ -46,12 +48,10 @@ pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
 use detect::Kind;
 use diagnostic::{Sink, SourceFile};
 use document::Walker;
-use manifest::join::Here;
-use natlet_core::table::Cidr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use this_node::ThisNode;
 
 /// What the inputs hold.
 #[derive(Debug)]
@@ -184,52 +184,19 @@ impl Reading {
 
     /// Joins what was read: first who this node is, then the services as seen from it.
     fn finish(mut self, flags: &NodeFlags) -> Result<Loaded, Problems> {
-        let mut node = self.toml_node();
-        if flags.node_name.is_some() {
-            node.name = flags.node_name.clone().unwrap_or_default();
-        }
-        let name = (!node.name.is_empty()).then_some(node.name.as_str());
-        let object = manifest::node::pick(&self.objects.nodes, name, &mut self.sink);
-        let none = manifest::node::Settings::default();
-        let settings = object.map_or(&none, |object| &object.settings);
-        // the object's name is what slices say; it is the node's own unless the object denies it
-        let local = object.map_or(node.name.clone(), |object| object.meta.name.clone());
-        if let Some(object) = object.filter(|object| !object.settings.anonymous) {
-            node.name.clone_from(&object.meta.name);
-        }
-        let here = Here {
-            name: (!local.is_empty()).then_some(local.as_str()),
-            zone: object.and_then(|object| object.zone.as_deref()),
-        };
-        let mut drafts = manifest::join::join(&self.objects, here, &mut self.sink);
+        let settings = self.toml_node();
+        let objects = self.objects.view();
+        let node = ThisNode::new(flags, settings, &objects.nodes, &mut self.sink);
+        let mut drafts = manifest::join::join(&objects, node.here(), &mut self.sink);
+        let mut node = node.into_buf();
         let tables = std::mem::take(&mut self.tables);
         drafts.extend(tables.into_iter().flat_map(|table| table.services).map(|service| service.resolve(&node.name)));
         let lifted = iptables::lift(&self.listings, &mut self.sink);
         drafts.extend(lifted.drafts);
-
-        let first_given =
-            |lists: [&[IpAddr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let cidrs = |lists: [&[Cidr]; 4]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let of_object = object.map_or(&[][..], |object| &object.addresses);
-        let node = NodeBuf {
-            addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
-            cluster_cidrs: cidrs([
-                &flags.cluster_cidrs,
-                &node.cluster_cidrs,
-                &settings.cluster_cidrs,
-                &lifted.cluster_cidrs,
-            ]),
-            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &settings.service_cidrs, &[]]),
-            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &settings.node_port_cidrs, &[]]),
-            masquerade_all: flags.masquerade_all
-                || node.masquerade_all
-                || settings.masquerade_all
-                || lifted.masquerade_all,
-            localhost_node_ports: flags.localhost_node_ports
-                || node.localhost_node_ports
-                || settings.localhost_node_ports,
-            name: node.name,
-        };
+        if node.cluster_cidrs.is_empty() {
+            node.cluster_cidrs = lifted.cluster_cidrs;
+        }
+        node.masquerade_all |= lifted.masquerade_all;
         self.missing_slices();
         let table = table_buf::assemble(drafts, node, &mut self.sink);
         self.report.warnings = self.sink.warnings;

@@ -136,7 +136,7 @@ fn overview(page: &mut Page, facts: &Facts<'_>) {
     }
     page.fact("repairs", format_args!("{} of what others changed", count(facts.repairs)));
     for source in &s.sources {
-        page.fact("source", source.display());
+        page.fact("source", source);
     }
     let (directory, slots) = &s.state;
     let slots = slots.map(|slot| slot.map_or("empty".to_owned(), |n| format!("no. {n}")));

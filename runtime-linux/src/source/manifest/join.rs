@@ -6,7 +6,7 @@ use super::super::table_buf::{Draft, ServiceBuf};
 use super::ingress::{RawIngress, RoutePort};
 use super::service::{RawPort, RawService};
 use super::slice::{RawEndpoint, RawSlice};
-use super::{Meta, Objects};
+use super::{Meta, View};
 use natlet_core::table::{Endpoint, FrontendKind, Policy, Protocol, ServiceType};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,12 +19,12 @@ pub(in super::super) struct Here<'a> {
 }
 
 /// The service ports of all objects.
-pub(in super::super) fn join(objects: &Objects, here: Here<'_>, sink: &mut Sink) -> Vec<Draft> {
+pub(in super::super) fn join(objects: &View<'_>, here: Here<'_>, sink: &mut Sink) -> Vec<Draft> {
     given_once("Service", objects.services.iter().map(|s| &s.meta), sink);
     given_once("EndpointSlice", objects.slices.iter().map(|s| &s.meta), sink);
     given_once("Node", objects.nodes.iter().map(|n| &n.meta), sink);
     let mut slices: HashMap<(&str, &str), Vec<&RawSlice>> = HashMap::new();
-    for slice in &objects.slices {
+    for &slice in &objects.slices {
         slices.entry((&slice.meta.namespace, &slice.service)).or_default().push(slice);
     }
     for list in slices.values_mut() {
@@ -33,7 +33,7 @@ pub(in super::super) fn join(objects: &Objects, here: Here<'_>, sink: &mut Sink)
     let hosts = Hosts::new(&objects.ingresses);
     let mut drafts = Vec::new();
     let mut seen = BTreeSet::new();
-    for service in &objects.services {
+    for &service in &objects.services {
         if !seen.insert((&service.meta.namespace, &service.meta.name)) {
             continue; // reported above, once for all its ports
         }
@@ -162,9 +162,9 @@ struct Hosts<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    fn new(ingresses: &'a [RawIngress]) -> Self {
+    fn new(ingresses: &[&'a RawIngress]) -> Self {
         let mut hosts = Self { by_backend: HashMap::new(), by_address: HashMap::new() };
-        for ingress in ingresses {
+        for &ingress in ingresses {
             for route in &ingress.routes {
                 let key = (ingress.meta.namespace.as_str(), route.service.as_str());
                 hosts.by_backend.entry(key).or_default().push((&route.port, &route.host));

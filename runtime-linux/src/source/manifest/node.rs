@@ -21,7 +21,7 @@ use natlet_core::table::Cidr;
 use std::net::IpAddr;
 
 /// A Node object.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawNode {
     pub meta: Meta,
     /// Internal addresses, then external ones.
@@ -32,7 +32,7 @@ pub(in super::super) struct RawNode {
 }
 
 /// What its annotations say.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Settings {
     pub cluster_cidrs: Vec<Cidr>,
     pub service_cidrs: Vec<Cidr>,
@@ -69,7 +69,7 @@ fn truth(node: &Node<'_>, name: &str, walker: &mut Walker<'_>) -> bool {
 }
 
 /// Reads a Node. Its pod CIDRs are not the cluster's and are not used.
-pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawNode> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawNode> {
     let meta = meta(node, "Node", walker)?;
     let mut internal = Vec::new();
     let mut external = Vec::new();
@@ -95,11 +95,11 @@ pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawNode> 
 }
 
 /// The Node that the table is for: the one with this name, or the only one.
-pub(in super::super) fn pick<'n>(nodes: &'n [RawNode], name: Option<&str>, sink: &mut Sink) -> Option<&'n RawNode> {
+pub(in super::super) fn pick<'n>(nodes: &[&'n RawNode], name: Option<&str>, sink: &mut Sink) -> Option<&'n RawNode> {
     match (name, nodes) {
         (_, []) => None,
         (Some(name), _) => {
-            let found = nodes.iter().find(|node| node.meta.name == name);
+            let found = nodes.iter().copied().find(|node| node.meta.name == name);
             if found.is_none() {
                 let names: Vec<&str> = nodes.iter().take(10).map(|node| node.meta.name.as_str()).collect();
                 sink.push(

@@ -14,7 +14,7 @@ pub(in super::super) const DEFAULT_AFFINITY: u32 = 3 * 60 * 60;
 pub(in super::super) const LONGEST_AFFINITY: u32 = 24 * 60 * 60;
 
 /// A Service that has frontends, its fields checked and defaulted.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawService {
     pub meta: Meta,
     pub service_type: ServiceType,
@@ -34,7 +34,7 @@ pub(in super::super) struct RawService {
 }
 
 /// One of a Service's ports.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawPort {
     /// Empty if it has none.
     pub name: String,
@@ -45,7 +45,7 @@ pub(in super::super) struct RawPort {
 }
 
 /// Reads a Service; `None` for one that kube-proxy ignores, which is counted, and for one without a name.
-pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawService> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawService> {
     let meta = meta(node, "Service", walker)?;
     let spec = if let Some(spec) = node.get("spec") {
         walker.map(spec, "spec")?

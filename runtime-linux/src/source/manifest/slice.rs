@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// An EndpointSlice that belongs to a Service.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawSlice {
     pub meta: Meta,
     /// Name of the Service, in the same namespace.
@@ -19,7 +19,7 @@ pub(in super::super) struct RawSlice {
 }
 
 /// A port that every endpoint of the slice has.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct SlicePort {
     pub name: String,
     pub protocol: Protocol,
@@ -27,7 +27,7 @@ pub(in super::super) struct SlicePort {
 }
 
 /// An endpoint of a slice.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawEndpoint {
     pub address: IpAddr,
     pub ready: bool,
@@ -40,7 +40,7 @@ pub(in super::super) struct RawEndpoint {
 }
 
 /// Reads a slice; `None` for one that kube-proxy ignores, which is counted.
-pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawSlice> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawSlice> {
     let meta = meta(node, "EndpointSlice", walker)?;
     let mut ignored = |reason: &str| *report.ignored.entry(reason.to_owned()).or_default() += 1;
     if label(node, "service.kubernetes.io/headless").is_some() {
