@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+/// Writes a plan out.
+type Form = fn(Plan) -> String;
+
 /// First argument of a process that measures one file.
 const MEASURE: &str = "measure";
 
@@ -35,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{} services of {} endpoints", plan.services, plan.endpoints);
     let directory = std::env::temp_dir().join(format!("natlet-manifest-speed-{}", std::process::id()));
     fs::create_dir_all(&directory)?;
-    let forms: [(&str, fn(Plan) -> String, Plan); 6] = [
+    let forms: [(&str, Form, Plan); 6] = [
         ("kubectl get -o json", generate::json, plan),
         ("  with managedFields", generate::json, noisy),
         ("JSON without blanks", generate::compact_json, plan),
@@ -64,14 +67,15 @@ fn measure(file: &Path) -> Result<(), Box<dyn Error>> {
     let image = Image::compile(&table.as_table()).map_err(|e| format!("{e:?}"))?;
     let end = processor_time()?;
     let peak = peak_memory()?;
+    let (reading, compiling) = (read.saturating_sub(start), end.saturating_sub(read));
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
     let (mb, ratio) = (bytes as f64 / 1e6, peak as f64 / bytes as f64);
     println!(
         "{mb:>7.1} MB  read {:>4.0} ms, {:>5.1} MB/s  compiled {:>3.0} ms  whole {:>5.1} MB/s  peak {:>5.1} MB, {ratio:.2} x  {} bytes",
-        milliseconds(read - start),
-        mb / (read - start).as_secs_f64(),
-        milliseconds(end - read),
-        mb / (end - start).as_secs_f64(),
+        milliseconds(reading),
+        mb / reading.as_secs_f64(),
+        milliseconds(compiling),
+        mb / (reading + compiling).as_secs_f64(),
         ratio * mb,
         image.as_bytes().len(),
     );

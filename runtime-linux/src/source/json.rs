@@ -169,6 +169,7 @@ mod tests {
     use super::super::tree::FEW_KEYS;
     use super::super::tree::collect::Documents;
     use super::super::yaml;
+    use std::fmt::Write as _;
     use std::sync::Arc;
 
     fn read(text: &str) -> Option<String> {
@@ -220,7 +221,7 @@ mod tests {
                     out.push_str(if index > 0 { "," } else { "" });
                     blank(random, out);
                     if map {
-                        out.push_str(&format!("\"k{index}é\":"));
+                        let _ = write!(out, "\"k{index}é\":");
                         out.push_str(if random.below(2) == 0 { " " } else { "\n" });
                     }
                     value(random, depth + 1, out);
@@ -291,7 +292,7 @@ mod tests {
             &deep,
             &deep_unread,
         ] {
-            assert!(read(text).is_none(), "{:.60}", text);
+            assert!(read(text).is_none(), "{text:.60}");
         }
     }
 

@@ -101,10 +101,6 @@ impl<'t, 'c, C: Consumer> Builder<'t, 'c, C> {
 
     /// Puts a complete node where it belongs.
     pub fn node(&mut self, node: Node<'t>) -> Result<(), Fault> {
-        let listed = match &self.open[..] {
-            [document, _] => document.key.as_ref().is_some_and(|(key, _)| key == "items"),
-            _ => false,
-        };
         let Some(open) = self.open.last_mut() else {
             self.consumer.document(node);
             return Ok(());
@@ -119,9 +115,8 @@ impl<'t, 'c, C: Consumer> Builder<'t, 'c, C> {
                 None => open.key(node),
             },
             Value::Seq(_) => {
-                let kept = if listed { self.offer(node) } else { Some(node) };
-                if let (Some(node), Some(Open { node: Node { value: Value::Seq(items), .. }, .. })) =
-                    (kept, self.open.last_mut())
+                if let Some(node) = self.offer(node)
+                    && let Some(Open { node: Node { value: Value::Seq(items), .. }, .. }) = self.open.last_mut()
                 {
                     items.push(node);
                 }
@@ -130,13 +125,16 @@ impl<'t, 'c, C: Consumer> Builder<'t, 'c, C> {
         }
     }
 
-    /// Offers an item to the consumer, unless one before it was not taken: items keep their order.
+    /// Offers an item of the innermost list to the consumer, if that list is a document's `items`, and unless an item before
+    /// it was not taken: items keep their order.
     fn offer(&mut self, item: Node<'t>) -> Option<Node<'t>> {
-        let [document, list] = &self.open[..] else { return Some(item) };
-        let Value::Map(before) = &document.node.value else { return Some(item) };
+        let [Open { node: Node { value: Value::Map(before), .. }, key: Some((key, _)), .. }, list] = &self.open[..]
+        else {
+            return Some(item);
+        };
         let kept = matches!(&list.node.value, Value::Seq(items) if !items.is_empty());
         let again = before.iter().any(|entry| entry.key == "items");
-        if kept || again { Some(item) } else { self.consumer.item(before, item) }
+        if key != "items" || kept || again { Some(item) } else { self.consumer.item(before, item) }
     }
 }
 
@@ -145,22 +143,22 @@ impl<'t> Open<'t> {
     fn key(&mut self, node: Node<'t>) -> Result<(), Fault> {
         let span = node.span;
         let Value::Scalar { text, .. } = node.value else { return Err(Fault::KeyNotText(span)) };
-        let first = self.place_of(&text, span);
+        let first = self.place_of(text.clone(), span);
         let fault = first.map(|first| Fault::KeyTwice { key: text.clone().into_owned(), again: span, first });
         self.key = Some((text, span));
         fault.map_or(Ok(()), Err)
     }
 
     /// Where the map has this key already; if it has not, it is remembered to stand at `span`.
-    fn place_of(&mut self, key: &Cow<'t, str>, span: Bytes) -> Option<Bytes> {
+    fn place_of(&mut self, key: Cow<'t, str>, span: Bytes) -> Option<Bytes> {
         let Value::Map(entries) = &self.node.value else { return None };
         if entries.len() < FEW_KEYS {
-            return entries.iter().find(|entry| entry.key == *key).map(|entry| entry.key_span);
+            return entries.iter().find(|entry| entry.key == key).map(|entry| entry.key_span);
         }
         if self.keys.is_empty() {
             self.keys.extend(entries.iter().map(|entry| (entry.key.clone(), entry.key_span)));
         }
-        self.keys.insert(key.clone(), span)
+        self.keys.insert(key, span)
     }
 }
 

@@ -222,13 +222,13 @@ fn pair_surrogates(text: &str) -> Cow<'_, str> {
 
 /// From the parser's character positions to byte offsets.
 struct Offsets<'t> {
-    /// Byte offset of each 64th character; empty where all are one byte.
+    /// Byte offset of each 16th character; empty where all are one byte.
     stride: Vec<u32>,
     text: &'t str,
 }
 
 impl<'t> Offsets<'t> {
-    const STRIDE: usize = 64;
+    const STRIDE: usize = 16;
 
     fn new(text: &'t str) -> Self {
         if text.is_ascii() {

@@ -73,7 +73,9 @@ pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &
     };
     let weights = weights(node, walker);
     let items = walker.seq_at(node, "endpoints");
-    let endpoints = items.iter().filter_map(|item| endpoint(item, v4, &weights, walker)).collect();
+    let mut endpoints: Vec<RawEndpoint> =
+        items.iter().filter_map(|item| endpoint(item, v4, &weights, walker)).collect();
+    endpoints.shrink_to_fit(); // they are most of what is kept of a cluster, until all slices are joined
     let items = walker.seq_at(node, "ports");
     let ports = items.iter().filter_map(|item| port(item, walker)).collect();
     Some(RawSlice { service: service.to_owned(), ports, endpoints, meta })
