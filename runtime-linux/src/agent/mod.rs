@@ -8,7 +8,8 @@
 //!
 //! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. `kernel::load` reads the tables
 //! back and writes only what differs, so a change of the sources and a repair are the same step. A second thread
-//! answers HTTP and shares nothing with the first but counters and a small record.
+//! answers HTTP and shares nothing with the first but counters, a small record and the program in force. A third reads the
+//! kernel's counters when the second is asked for them.
 //!
 //! From Linux 6.9 the tables belong to the agent's netlink socket ([`Ownership::Socket`]), so that there is nothing to
 //! repair while it lives. The socket is opened first, writes everything, and stays open to the end; what an earlier agent

@@ -71,7 +71,7 @@ pub enum Command {
     Top(super::top::TopArgs),
     /// Keep a service table in force: watch its sources, repair what others change; needs CAP_NET_ADMIN
     #[command(
-        after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n  natlet run --kubernetes --node-name edge-7 --kubeconfig /etc/kubernetes/kubelet.conf\n\nSIGHUP reads the sources again. SIGTERM ends the agent and leaves the rules in force."
+        after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n  natlet run --kubernetes --node-name edge-7 --kubeconfig /etc/kubernetes/kubelet.conf\n\nSIGHUP reads the sources and the settings again. SIGTERM ends the agent and leaves the rules in force."
     )]
     Run(super::run::RunArgs),
     /// Say by service what `load` would change in the kernel, and change nothing; needs CAP_NET_ADMIN

@@ -46,6 +46,7 @@ impl Ownership {
 
 impl Ruleset {
     /// The same with no set that counts.
+    #[must_use]
     pub fn without_counters(mut self) -> Self {
         self.tables.iter_mut().flat_map(|t| &mut t.sets).for_each(|set| set.counter = false);
         self
