@@ -3,11 +3,17 @@
 //! The kernel keeps the program's content id with the tables, in the comment of the one element of set `program` (a table's
 //! own comment cannot be changed once it is created). A restarted process reads it there.
 
+mod loader;
+mod remembered;
+
+pub use loader::{Loader, Trust};
+pub use remembered::Remembered;
+
 use crate::lower::lower;
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Outcome};
 use crate::nft::model::Ruleset;
-use crate::nft::read::{Loaded, LoadedTable, read_matching};
+use crate::nft::read::{Loaded, LoadedTable, read_counts, read_expecting, read_matching};
 use natlet_core::Program;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -21,7 +27,8 @@ pub struct About {
     pub version: String,
     /// The program's content id, 32 hexadecimal digits.
     pub content_id: String,
-    /// When it was loaded; the Unix epoch if that is not known (the text of `natlet export --format nft`).
+    /// When it was loaded, to the nanosecond, so that no two loads say the same; the Unix epoch if that is not known (the
+    /// text of `natlet export --format nft`).
     pub since: SystemTime,
 }
 
@@ -41,15 +48,23 @@ impl About {
     }
 
     pub(crate) fn to_text(&self) -> String {
-        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        format!("natlet {} id {} since {since}", self.version, self.content_id)
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
+        format!("natlet {} id {} since {seconds}.{nanos:09}", self.version, self.content_id)
     }
 
     fn from_text(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let ["natlet", version, "id", content_id, "since", since] = words.as_slice() else { return None };
-        let since = UNIX_EPOCH.checked_add(Duration::from_secs(since.parse().ok()?))?;
+        let (seconds, nanos) = since.split_once('.')?;
+        let since = UNIX_EPOCH.checked_add(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))?;
         Some(Self { version: (*version).into(), content_id: (*content_id).into(), since })
+    }
+
+    /// What the kernel is to keep with a program, where it keeps this now: the same if that is the program already.
+    fn after(about: Option<Self>, program: &Program<'_>) -> Self {
+        let new = Self::now(program);
+        about.filter(|old| old.content_id == new.content_id && old.version == new.version).unwrap_or(new)
     }
 
     /// What loaded tables say.
@@ -91,7 +106,7 @@ impl TableStatus {
             chains: table.chains.len(),
             rules: table.chains.iter().map(|c| c.rules.len()).sum(),
             sets: table.sets.len(),
-            elements: table.sets.iter().map(|s| s.set.elements.len()).sum(),
+            elements: table.sets.iter().filter(|s| s.set.memory.is_none()).map(|s| s.count() as usize).sum(),
         }
     }
 }
@@ -101,28 +116,26 @@ const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
 
 /// Puts a program in force. What is loaded already stays; only the difference is sent.
 pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    let wanted = wanted(program, about(netlink)?);
+    let wanted = lower(program, &About::after(about(netlink)?, program).to_text());
     let outcome = apply::apply(netlink, &wanted)?;
+    let_loopback_through(program)?;
+    Ok(outcome)
+}
+
+/// Switches on what NodePorts on loopback need beside the tables.
+fn let_loopback_through(program: &Program<'_>) -> Result<(), LoadError> {
     if program.context().localhost_node_ports() {
         // after the guard is in force
         route_loopback()
             .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
     }
-    Ok(outcome)
-}
-
-/// What loading a program gives the kernel, where its tables say this about themselves now.
-fn wanted(program: &Program<'_>, about: Option<About>) -> Ruleset {
-    let new = About::now(program);
-    let same = about.filter(|old| old.content_id == new.content_id && old.version == new.version);
-    lower(program, &same.unwrap_or(new).to_text())
+    Ok(())
 }
 
 /// What is in the kernel, and what [`load`] would put there: the two sides of a difference.
 pub fn compare(netlink: &mut Netlink, program: &Program<'_>) -> Result<(Loaded, Ruleset), LoadError> {
-    let loaded = read_matching(netlink, |_| true)?;
-    let wanted = wanted(program, About::of(&loaded));
-    Ok((loaded, wanted))
+    let wanted = lower(program, &About::after(about(netlink)?, program).to_text());
+    Ok((read_expecting(netlink, &wanted)?, wanted))
 }
 
 /// Whether [`load`] would let the kernel route loopback addresses for a program.
@@ -146,7 +159,7 @@ pub fn about(netlink: &mut Netlink) -> Result<Option<About>, LoadError> {
 
 /// What is loaded; `None` if nothing is.
 pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
-    let loaded = read_matching(netlink, |_| true)?;
+    let loaded = read_counts(netlink, |set| set == ABOUT)?;
     if loaded.tables.is_empty() {
         return Ok(None);
     }
@@ -159,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_the_kernel_keeps_reads_back() {
-        let since = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        let since = UNIX_EPOCH + Duration::new(1_790_000_000, 12_345);
         let about = About { version: "0.1.0".into(), content_id: "ab".repeat(16), since };
         assert!(about.to_text().len() <= 120, "fits an element's comment");
         assert_eq!(About::from_text(&about.to_text()), Some(about));

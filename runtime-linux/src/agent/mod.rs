@@ -1,13 +1,14 @@
 //! The agent: keeps a service table in force on a node.
 //!
 //! ```text
-//!  files ── watch ──▶ source (read, compile) ──▶ wanted ──▶ kernel::load (read back, plan, apply) ──▶ status, state
+//!  files ── watch ──▶ source (read, compile) ──▶ wanted ──▶ kernel::Loader (difference, apply) ──▶ status, state
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
-//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. `kernel::load` reads the tables
-//! back and writes only what differs, so a change of the sources and a repair are the same step. A second thread
-//! answers HTTP and shares nothing with the first but counters and a small record.
+//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. While nobody else is heard to
+//! change natlet's tables, a change of the sources is sent as the difference of two programs; otherwise, and every so often
+//! all the same, the tables are read back and compared. A second thread answers HTTP and shares nothing with the first but
+//! counters and a small record.
 
 pub mod conntrack;
 pub mod drift;

@@ -1,7 +1,7 @@
 //! The agent's loop: waits for files, the kernel, signals and the clock, and brings the kernel to what is wanted.
 
 use super::conntrack::{self, Conntrack, Services};
-use super::drift::{Backoff, Events};
+use super::drift::{Backoff, Events, Heard};
 use super::process::{self, Request};
 use super::source::{self, Reading};
 use super::state::State;
@@ -9,8 +9,8 @@ use super::status::{HealthCheck, Status, unix};
 use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::image::Image;
-use crate::kernel;
-use crate::netlink::{LoadError, Netlink};
+use crate::kernel::{self, Loader, Trust};
+use crate::netlink::LoadError;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
-/// Files that change together are read together.
+/// Files that change together are read together: a read waits until nothing has changed for so long, ...
+const QUIET: Duration = Duration::from_millis(2);
+/// ... and at most so long after the first change.
 const SETTLE: Duration = Duration::from_millis(50);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
@@ -35,6 +37,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 struct Due {
     /// Read the sources.
     read: Option<Instant>,
+    /// The first change since they were read.
+    changed: Option<Instant>,
     /// Look what others did to the tables, and undo it.
     repair: Option<Instant>,
     /// Try again what failed.
@@ -49,7 +53,7 @@ pub struct Agent {
     status: Arc<Status>,
     signals: SignalFd,
     watch: Watch,
-    netlink: Netlink,
+    loader: Loader,
     events: Events,
     conntrack: Option<Conntrack>,
     state: State,
@@ -72,21 +76,21 @@ pub struct Agent {
 impl Agent {
     /// Opens what the agent needs, and puts the last good program in force if nothing is.
     pub fn start(options: Options, signals: SignalFd, status: Arc<Status>) -> Result<Self, AgentError> {
-        let mut netlink = Netlink::open()?;
-        let events = Events::open(netlink.port())?;
+        let mut loader = Loader::open()?;
+        let events = Events::open(loader.netlink().port())?;
         let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
-        let loaded = kernel::about(&mut netlink)?;
+        let loaded = kernel::about(loader.netlink())?;
         let mut agent = Self {
             state,
             saved: kept.as_ref().map(digest),
             status,
             signals,
             watch,
-            netlink,
+            loader,
             events,
             conntrack,
             backoff: Backoff::default(),
@@ -138,7 +142,7 @@ impl Agent {
     fn stop(&mut self) -> Result<(), AgentError> {
         process::tell(&[NotifyState::Stopping]);
         if self.options.cleanup_on_exit {
-            let removed = kernel::unload(&mut self.netlink)?;
+            let removed = kernel::unload(self.loader.netlink())?;
             info!(removed, "stopped, the rules are removed");
         } else {
             info!("stopped, the rules stay in force");
@@ -170,11 +174,18 @@ impl Agent {
         let now = Instant::now();
         if self.watch.drain(now) {
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
+            let first = *self.due.changed.get_or_insert(now);
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
-            // Not put off again and again: the first change of a burst says when.
-            self.due.read.get_or_insert((now + SETTLE).max(period));
+            self.due.read = Some((now + QUIET).min(first + SETTLE).max(period));
         }
         let heard = self.events.drain();
+        self.hear(now, &heard);
+        let verify = self.options.sync_period;
+        self.due.verify.get_or_insert_with(|| now + verify);
+    }
+
+    /// What others did to the tables is undone in a while.
+    fn hear(&mut self, now: Instant, heard: &Heard) {
         if heard.lost {
             self.status.metrics.events_lost.inc();
         }
@@ -186,8 +197,6 @@ impl Agent {
             let at = self.backoff.next(now).max(now + GATHER);
             self.due.repair.get_or_insert(at);
         }
-        let verify = self.options.sync_period;
-        self.due.verify.get_or_insert_with(|| now + verify);
     }
 
     fn work(&mut self) {
@@ -215,7 +224,7 @@ impl Agent {
 
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
-        self.due.read = None;
+        (self.due.read, self.due.changed) = (None, None);
         self.watch.rescan();
         let metrics = &self.status.metrics;
         metrics.reads.inc();
@@ -245,16 +254,27 @@ impl Agent {
         }
     }
 
-    /// Makes the kernel hold what is wanted.
+    /// Makes the kernel hold what is wanted. A change of the sources sends the difference of the two programs, if nobody was
+    /// heard to change the tables since the last time; any other reason has them read and compared.
     fn sync(&mut self, why: &'static str) {
         let Some(image) = &self.wanted else { return };
         let program = image.program();
         let (started, metrics) = (Instant::now(), &self.status.metrics);
         self.last_sync = Some(started);
         self.due.verify = Some(started + self.options.sync_period);
-        let outcome = match kernel::load(&mut self.netlink, &program) {
+        let mut news = Heard::default();
+        let mut hears_nothing = || {
+            news = std::mem::take(&mut news).and(self.events.drain());
+            !news.foreign && !news.lost
+        };
+        let quiet = why == "sources" && self.due.repair.is_none();
+        let trust = if quiet { Trust::Hearing(&mut hears_nothing) } else { Trust::Nothing };
+        let outcome = match self.loader.load(image, trust) {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed(why, &failure),
+            Err(failure) => {
+                self.hear(started, &news);
+                return self.failed(why, &failure);
+            }
         };
         self.due.retry = None;
         self.retry_after = RETRY.0;
@@ -284,6 +304,7 @@ impl Agent {
             s.node_port_addresses = health::addresses(&program);
         });
         self.status.announce();
+        self.hear(started, &news);
         if std::mem::take(&mut self.pending) {
             self.after_change();
         }

@@ -200,6 +200,12 @@ pub struct TraceArgs {
 pub struct LoadArgs {
     #[command(flatten)]
     pub input: Input,
+    /// Read back and compare everything, even if nothing was changed since the last `natlet load`
+    #[arg(long)]
+    pub verify: bool,
+    /// Where to remember what was loaded, so that the next load need not read it back; empty after a boot
+    #[arg(long, value_name = "DIR", env = "NATLET_RUNTIME_DIR", default_value = "/run/natlet")]
+    pub runtime_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use super::args::{LoadArgs, Output, StatusArgs};
 use super::failure::{Failure, print};
 use super::input;
-use crate::kernel::{self, Status};
+use crate::kernel::{self, Loader, Remembered, Status, Trust};
 use crate::netlink::Netlink;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -13,8 +13,15 @@ pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
     let failed = |e| Failure::operation("loading into the kernel", e);
-    let mut netlink = Netlink::open().map_err(failed)?;
-    let outcome = kernel::load(&mut netlink, &program).map_err(failed)?;
+    let mut loader = Loader::open().map_err(failed)?;
+    let remembered = Remembered::in_directory(&args.runtime_dir);
+    if !args.verify {
+        loader.take_up(remembered.as_ref().and_then(Remembered::read));
+    }
+    let outcome = loader.load(&image, Trust::Generation);
+    // A directory that cannot be written to costs the next load the time to read back, and nothing else.
+    let _ = remembered.map(|r| r.write(loader.left()));
+    let outcome = outcome.map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
 }
 
