@@ -12,9 +12,9 @@ pub use remembered::Remembered;
 use crate::lower::lower;
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Outcome};
-use crate::nft::model::Ruleset;
-use crate::nft::read::{Loaded, LoadedTable, read_counts, read_expecting, read_matching};
+use crate::nft::read::{Loaded, LoadedTable, read_counts, read_matching};
 use natlet_core::Program;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The set whose element's comment says what is loaded.
@@ -47,12 +47,6 @@ impl About {
         Self { since: UNIX_EPOCH, ..Self::now(program) }
     }
 
-    pub(crate) fn to_text(&self) -> String {
-        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-        format!("natlet {} id {} since {seconds}.{nanos:09}", self.version, self.content_id)
-    }
-
     fn from_text(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let ["natlet", version, "id", content_id, "since", since] = words.as_slice() else { return None };
@@ -72,6 +66,15 @@ impl About {
         let table = loaded.tables.first()?;
         let set = table.sets.iter().find(|s| s.set.name == ABOUT)?;
         set.set.elements.iter().find_map(|e| Self::from_text(e.comment))
+    }
+}
+
+impl fmt::Display for About {
+    /// The comment in which the kernel keeps it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
+        write!(f, "natlet {} id {} since {seconds}.{nanos:09}", self.version, self.content_id)
     }
 }
 
@@ -116,7 +119,7 @@ const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
 
 /// Puts a program in force. What is loaded already stays; only the difference is sent.
 pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    let wanted = lower(program, &About::after(about(netlink)?, program).to_text());
+    let wanted = lower(program, &About::after(about(netlink)?, program).to_string());
     let outcome = apply::apply(netlink, &wanted)?;
     let_loopback_through(program)?;
     Ok(outcome)
@@ -130,12 +133,6 @@ fn let_loopback_through(program: &Program<'_>) -> Result<(), LoadError> {
             .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
     }
     Ok(())
-}
-
-/// What is in the kernel, and what [`load`] would put there: the two sides of a difference.
-pub fn compare(netlink: &mut Netlink, program: &Program<'_>) -> Result<(Loaded, Ruleset), LoadError> {
-    let wanted = lower(program, &About::after(about(netlink)?, program).to_text());
-    Ok((read_expecting(netlink, &wanted)?, wanted))
 }
 
 /// Whether [`load`] would let the kernel route loopback addresses for a program.
@@ -174,8 +171,8 @@ mod tests {
     fn what_the_kernel_keeps_reads_back() {
         let since = UNIX_EPOCH + Duration::new(1_790_000_000, 12_345);
         let about = About { version: "0.1.0".into(), content_id: "ab".repeat(16), since };
-        assert!(about.to_text().len() <= 120, "fits an element's comment");
-        assert_eq!(About::from_text(&about.to_text()), Some(about));
+        assert!(about.to_string().len() <= 120, "fits an element's comment");
+        assert_eq!(About::from_text(&about.to_string()), Some(about));
         assert_eq!(About::from_text("somebody else's words"), None);
     }
 }

@@ -49,6 +49,16 @@ pub struct Netlink {
     send_buffer: usize,
     /// Bytes of replies that may wait, as the kernel counts them.
     receive_queue: usize,
+    traffic: Traffic,
+}
+
+/// Bytes that went through a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the kernel.
+    pub sent: usize,
+    /// From it.
+    pub received: usize,
 }
 
 /// A negative answer to a message.
@@ -93,12 +103,24 @@ impl Netlink {
         }
         let send_buffer = getsockopt(&fd, sockopt::SndBuf).map_err(failed)?;
         let receive_queue = getsockopt(&fd, sockopt::RcvBuf).map_err(failed)?;
-        Ok(Self { fd, seq: FIRST_REQUEST, buffer: vec![0; RECEIVE_BUFFER], send_buffer, receive_queue })
+        Ok(Self {
+            fd,
+            seq: FIRST_REQUEST,
+            buffer: vec![0; RECEIVE_BUFFER],
+            send_buffer,
+            receive_queue,
+            traffic: Traffic::default(),
+        })
     }
 
     /// The socket's port: notifications of what it changed carry it. 0 if the kernel does not say.
     pub fn port(&self) -> u32 {
         getsockname::<NetlinkAddr>(self.fd.as_raw_fd()).map_or(0, |address| address.pid())
+    }
+
+    /// What went through the socket so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The longest batch, in bytes, that [`Netlink::send_batch`] can send.
@@ -154,6 +176,7 @@ impl Netlink {
                     return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
                 }
             };
+            self.traffic.received += received;
             for message in messages(self.buffer.get(..received).unwrap_or_default()) {
                 let Some(reply) = read_reply(&message) else { continue };
                 match reply.errno {
@@ -255,7 +278,10 @@ impl Netlink {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC) {
                 Ok(n) if n > self.buffer.len() => self.buffer.resize(n.next_power_of_two(), 0),
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    self.traffic.received += n;
+                    return Ok(n);
+                }
                 Err(Errno::EAGAIN) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -273,7 +299,8 @@ impl Netlink {
         }
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        self.traffic.sent += bytes.len();
         loop {
             match send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()) {
                 Ok(n) if n == bytes.len() => return Ok(()),

@@ -61,12 +61,20 @@ fn reading(loader: &mut Loader, image: &Image) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let loaded = read_expecting(loader.netlink(), &wanted)?;
     let found = plan(&loaded, &wanted);
-    println!("verify       {:>9.2} ms, {} elements differ", milliseconds(started.elapsed()), found.element_changes().count());
+    println!(
+        "verify       {:>9.2} ms, {} elements differ",
+        milliseconds(started.elapsed()),
+        found.element_changes().count()
+    );
     Ok(())
 }
 
 /// The steps of a change one by one: what is prepared, and what is sent.
-fn parts(loader: &mut Loader, images: &[Image; 2], changes: usize) -> Result<(Vec<Duration>, Vec<Duration>), Box<dyn Error>> {
+fn parts(
+    loader: &mut Loader,
+    images: &[Image; 2],
+    changes: usize,
+) -> Result<(Vec<Duration>, Vec<Duration>), Box<dyn Error>> {
     let netlink = loader.netlink();
     let mut objects = read_objects(netlink)?;
     let (mut prepare, mut send) = (Vec::new(), Vec::new());
@@ -74,8 +82,8 @@ fn parts(loader: &mut Loader, images: &[Image; 2], changes: usize) -> Result<(Ve
         // the loads before ended with images[changes % 2]
         let (old, new) = (images[(changes + i) % 2].program(), images[(changes + i + 1) % 2].program());
         let started = Instant::now();
-        let delta = delta(&old, "old", &new, "new");
-        let current = objects.holding(&delta.old).ok_or("the kernel holds other sets")?;
+        let mut delta = delta(&old, "old", &new, "new");
+        let current = delta.onto(&objects).ok_or("the kernel holds other sets")?;
         let phases = plan(&current, &delta.new).phases;
         let batches: Vec<_> = phases.iter().flat_map(|phase| phase.batches(netlink.max_batch_len())).collect();
         prepare.push(started.elapsed());

@@ -200,10 +200,17 @@ pub struct TraceArgs {
 pub struct LoadArgs {
     #[command(flatten)]
     pub input: Input,
-    /// Read back and compare everything, even if nothing was changed since the last `natlet load`
+    #[command(flatten)]
+    pub memory: Memory,
+}
+
+/// What `load` remembers, so that the next command need not read the tables back.
+#[derive(Debug, Args)]
+pub struct Memory {
+    /// Read back everything, even if no table was changed since the last `natlet load`
     #[arg(long)]
     pub verify: bool,
-    /// Where to remember what was loaded, so that the next load need not read it back; empty after a boot
+    /// Where `natlet load` remembers what it loaded; empty after a boot
     #[arg(long, value_name = "DIR", env = "NATLET_RUNTIME_DIR", default_value = "/run/natlet")]
     pub runtime_dir: PathBuf,
 }
@@ -212,6 +219,8 @@ pub struct LoadArgs {
 pub struct DiffArgs {
     #[command(flatten)]
     pub input: Input,
+    #[command(flatten)]
+    pub memory: Memory,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

@@ -1,10 +1,10 @@
 //! `natlet load`, `unload` and `status`.
 
-use super::args::{LoadArgs, Output, StatusArgs};
+use super::args::{LoadArgs, Memory, Output, StatusArgs};
 use super::failure::{Failure, print};
 use super::input;
 use crate::kernel::{self, Loader, Remembered, Status, Trust};
-use crate::netlink::Netlink;
+use crate::netlink::{LoadError, Netlink};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,16 +13,22 @@ pub fn load(args: &LoadArgs) -> Result<(), Failure> {
     let image = input::read(&args.input)?;
     let program = image.program();
     let failed = |e| Failure::operation("loading into the kernel", e);
-    let mut loader = Loader::open().map_err(failed)?;
-    let remembered = Remembered::in_directory(&args.runtime_dir);
-    if !args.verify {
-        loader.take_up(remembered.as_ref().and_then(Remembered::read));
-    }
+    let (mut loader, remembered) = loader(&args.memory).map_err(failed)?;
     let outcome = loader.load(&image, Trust::Generation);
     // A directory that cannot be written to costs the next load the time to read back, and nothing else.
     let _ = remembered.map(|r| r.write(loader.left()));
     let outcome = outcome.map_err(failed)?;
     print(&format!("{outcome}; content id {}\n", program.content_id()))
+}
+
+/// A loader that knows what the last `natlet load` left, and where that is kept.
+pub fn loader(memory: &Memory) -> Result<(Loader, Option<Remembered>), LoadError> {
+    let mut loader = Loader::open()?;
+    let remembered = Remembered::in_directory(&memory.runtime_dir);
+    if !memory.verify {
+        loader.take_up(remembered.as_ref().and_then(Remembered::read));
+    }
+    Ok((loader, remembered))
 }
 
 pub fn unload() -> Result<(), Failure> {

@@ -2,10 +2,11 @@
 
 use super::{ABOUT, About, let_loopback_through};
 use crate::image::Image;
-use crate::lower::{delta, lower};
+use crate::lower::{Delta, delta, lower};
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Known, Outcome};
-use crate::nft::read::{Loaded, read_matching};
+use crate::nft::model::Ruleset;
+use crate::nft::read::{Loaded, read_expecting, read_matching};
 use natlet_core::Program;
 
 /// How often to try without reading back while others change their tables.
@@ -85,9 +86,40 @@ impl Loader {
     /// By what is read back.
     fn compare(&mut self, image: &Image, program: &Program<'_>) -> Result<(Outcome, Left), LoadError> {
         let about = About::after(super::about(&mut self.netlink)?, program);
-        let outcome = apply::apply(&mut self.netlink, &lower(program, &about.to_text()))?;
+        let outcome = apply::apply(&mut self.netlink, &lower(program, &about.to_string()))?;
         let left = Left { image: image.clone(), about, generation: outcome.generation, objects: None };
         Ok((outcome, left))
+    }
+
+    /// What differs between the kernel and a program: a part of what is loaded, and of what [`Loader::load`] would put there.
+    /// All of both where the kernel's generation is not the one that was left, and so everything is read.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn difference(&mut self, image: &Image) -> Result<(Loaded, Ruleset), LoadError> {
+        let program = image.program();
+        if let Some(left) = self.left.take() {
+            let generation = self.netlink.generation()?;
+            if generation == left.generation
+                && let Some(objects) = self.objects(&left)?
+                && objects.generation == generation
+            {
+                let about = About::after(Some(left.about.clone()), &program);
+                let mut delta = left.delta(&program, &about);
+                if let Some(loaded) = delta.onto(&objects) {
+                    self.left = Some(left);
+                    return Ok((loaded, delta.new));
+                }
+            }
+        }
+        let wanted = lower(&program, &About::after(super::about(&mut self.netlink)?, &program).to_string());
+        Ok((read_expecting(&mut self.netlink, &wanted)?, wanted))
+    }
+
+    /// Tables, sets and rules as they are, if they say that they hold what was left.
+    fn objects(&mut self, left: &Left) -> Result<Option<Loaded>, LoadError> {
+        let read = read_matching(&mut self.netlink, |set| set == ABOUT)?;
+        Ok(Some(read).filter(|read| About::of(read).as_ref() == Some(&left.about)))
     }
 
     /// By what was left. `None`: that is not there any more, or not to be trusted.
@@ -99,7 +131,7 @@ impl Loader {
         mut trust: Trust<'_>,
     ) -> Result<Option<(Outcome, Left)>, LoadError> {
         let about = About::after(Some(left.about.clone()), program);
-        let mut differing = None;
+        let mut delta = None;
         for _ in 0..ATTEMPTS {
             let generation = self.netlink.generation()?;
             let untouched = match &mut trust {
@@ -112,18 +144,13 @@ impl Loader {
             }
             let objects = match left.objects.take() {
                 Some(objects) => objects,
-                None => {
-                    let read = read_matching(&mut self.netlink, |set| set == ABOUT)?;
-                    if About::of(&read).as_ref() != Some(&left.about) {
-                        return Ok(None);
-                    }
-                    read
-                }
+                None => match self.objects(&left)? {
+                    Some(read) => read,
+                    None => return Ok(None),
+                },
             };
-            let delta = differing.get_or_insert_with(|| {
-                delta(&left.image.program(), &left.about.to_text(), program, &about.to_text())
-            });
-            let Some(current) = objects.holding(&delta.old).map(|loaded| Loaded { generation, ..loaded }) else {
+            let delta = delta.get_or_insert_with(|| left.delta(program, &about));
+            let Some(current) = delta.onto(&objects).map(|loaded| Loaded { generation, ..loaded }) else {
                 return Ok(None);
             };
             match apply::apply_known(&mut self.netlink, &current, &delta.new)? {
@@ -137,5 +164,12 @@ impl Loader {
             }
         }
         Ok(None)
+    }
+}
+
+impl Left {
+    /// From the program that was left to another one, of which the kernel is to keep this.
+    fn delta(&self, program: &Program<'_>, about: &About) -> Delta {
+        delta(&self.image.program(), &self.about.to_string(), program, &about.to_string())
     }
 }

@@ -5,7 +5,8 @@
 //! changes. Time is linear in frontends and endpoints, some nanoseconds each; nothing is built for what stays.
 
 use super::lower_part;
-use crate::nft::model::Ruleset;
+use crate::nft::model::{Ruleset, Set};
+use crate::nft::read::Loaded;
 use natlet_core::{Choice, Policy, Program, ProgramFrontend, Protocol, Record};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -18,6 +19,23 @@ pub struct Delta {
     pub old: Ruleset,
     /// Of the new one.
     pub new: Ruleset,
+}
+
+impl Delta {
+    /// What is loaded, with the elements of the old program in which the two differ; the new sets get the sizes that they
+    /// would have whole. `None` unless `objects` are those of the old program.
+    pub fn onto(&mut self, objects: &Loaded) -> Option<Loaded> {
+        let loaded = objects.holding(&self.old)?;
+        for (table, have) in self.new.tables.iter_mut().zip(&loaded.tables) {
+            for set in table.sets.iter_mut().filter(|s| s.size.is_some() && s.memory.is_none()) {
+                let Some(have) = have.sets.iter().find(|have| have.set.name == set.name) else { continue };
+                let len = |set: &Set| u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
+                let whole = have.count().saturating_sub(len(&have.set)).saturating_add(len(set));
+                set.size = Some(Set::size_for(whole));
+            }
+        }
+        Some(loaded)
+    }
 }
 
 /// A part of a program: what another program does not have.
@@ -77,8 +95,10 @@ fn parts(old: &Program<'_>, new: &Program<'_>) -> [Part; 2] {
 
 /// Offset and digest of each service, in the program's order.
 fn digests(program: &Program<'_>, seed: &RandomState) -> Vec<(u32, u64)> {
-    let mut digests: Vec<(u32, u64)> =
-        program.services().map(|(r, name)| (r.offset(), digest(&r, name.map(|n| (n.name, n.protocol)), seed))).collect();
+    let mut digests: Vec<(u32, u64)> = program
+        .services()
+        .map(|(r, name)| (r.offset(), digest(&r, name.map(|n| (n.name, n.protocol)), seed)))
+        .collect();
     for f in program.frontends() {
         if let Ok(at) = digests.binary_search_by_key(&f.record.offset(), |d| d.0) {
             // Frontends come in no order, so theirs are summed.

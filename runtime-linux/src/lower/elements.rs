@@ -1,17 +1,15 @@
 //! Fills a family's sets and maps from a program.
 
+use super::Select;
 use super::affinity::Affinity;
-use super::ranges::merge;
 use super::delta::Part;
 use super::features::Features;
-use super::Select;
+use super::ranges::merge;
 use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
 use natlet_core::{Choice, Cidr, EndpointList, FrontendKind, Policy, Program, ProgramFrontend, Record};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Smallest `size` of a hashed set: small tables grow without a new one.
-const MIN_SIZE: u32 = 512;
 /// Longest comment on an element that fits its userdata, in bytes.
 const MAX_COMMENT: usize = 127;
 
@@ -77,14 +75,14 @@ impl Building {
     }
 
     pub(super) fn finish(self) -> Set {
-        let size = u32::try_from(self.elements.len()).unwrap_or(u32::MAX).saturating_mul(2).max(MIN_SIZE);
+        let count = u32::try_from(self.elements.len()).unwrap_or(u32::MAX);
         Set {
             name: self.name.into(),
             key: self.key,
             data: self.data,
             interval: self.interval,
             memory: None,
-            size: (!self.interval).then(|| size.checked_next_power_of_two().unwrap_or(size)),
+            size: (!self.interval).then(|| Set::size_for(count)),
             comment: String::new(),
             elements: self.elements,
         }

@@ -260,9 +260,7 @@ impl<'a> Work<'a> {
             let during = have.count().saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
             let needed = set.size.unwrap_or(0).max(during);
             if needed > size {
-                // with room for as many again, as a set is written in the first place
-                let roomy = during.checked_mul(2).and_then(u32::checked_next_power_of_two).unwrap_or(during);
-                self.grow.push(Operation::GrowSet(place, set, needed.max(roomy)));
+                self.grow.push(Operation::GrowSet(place, set, needed));
             }
         }
         if added + removed + changed == 0 {
