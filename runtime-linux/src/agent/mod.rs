@@ -1,15 +1,15 @@
 //! The agent: keeps a service table in force on a node.
 //!
 //! ```text
-//!  files ── watch ─────┬▶ source (read, compile) ──▶ wanted ──▶ kernel::load (read back, plan, apply) ──▶ status, state
+//!  files ── watch ─────┬▶ source (read, compile) ──▶ wanted ──▶ kernel::Loader (difference, apply) ──▶ status, state
 //!  API ── kubernetes ──┘
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
-//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. `kernel::load` reads the tables
-//! back and writes only what differs, so a change of the sources and a repair are the same step. A second thread
-//! answers HTTP and shares nothing with the first but counters, a small record and the program in force. A third reads the
-//! kernel's counters when the second is asked for them.
+//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. While nobody else is heard to
+//! change natlet's tables, a change of the sources is sent as the difference of two programs; otherwise, and every so often
+//! all the same, the tables are read back and compared. A second thread answers HTTP and shares nothing with the first but
+//! counters, a small record and the program in force. A third reads the kernel's counters when the second is asked for them.
 //!
 //! From Linux 6.9 the tables belong to the agent's netlink socket ([`Ownership::Socket`]), so that there is nothing to
 //! repair while it lives. The socket is opened first, writes everything, and stays open to the end; what an earlier agent

@@ -1,7 +1,7 @@
 //! The agent's loop: waits for files, the kernel, signals and the clock, and brings the kernel to what is wanted.
 
 use super::conntrack::{self, Services};
-use super::drift::{Backoff, Events};
+use super::drift::{Backoff, Events, Heard};
 use super::history::{Kind, SyncOutcome};
 use super::process::{self, Request};
 use super::source::{Origin, Reading, Source, SourceError};
@@ -10,8 +10,8 @@ use super::status::{HealthCheck, Status, unix};
 use super::{AgentError, Options, health};
 use crate::conntrack::Conntrack;
 use crate::image::Image;
-use crate::kernel::{self, Claim, Terms};
-use crate::netlink::{LoadError, Netlink};
+use crate::kernel::{self, Claim, Loader, Terms, Trust};
+use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,6 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
+/// A change of the sources is read once nothing has changed for so long; a burst is not waited out to its end.
+const QUIET: Duration = Duration::from_millis(2);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
@@ -38,6 +40,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 struct Due {
     /// Read the sources.
     read: Option<Instant>,
+    /// The first change since they were read.
+    changed: Option<Instant>,
     /// Look what others did to the tables, and undo it.
     repair: Option<Instant>,
     /// Try again what failed.
@@ -52,7 +56,7 @@ pub struct Agent {
     status: Arc<Status>,
     signals: SignalFd,
     source: Source,
-    netlink: Netlink,
+    loader: Loader,
     ownership: Ownership,
     events: Events,
     conntrack: Option<Conntrack>,
@@ -81,8 +85,8 @@ pub struct Agent {
 impl Agent {
     /// Opens what the agent needs, and puts the last good program in force if nothing is.
     pub fn start(options: Options, signals: SignalFd, status: Arc<Status>) -> Result<Self, AgentError> {
-        let mut netlink = Netlink::open()?;
-        let events = Events::open(netlink.port())?;
+        let mut loader = Loader::open()?;
+        let events = Events::open(loader.netlink().port())?;
         let source = Source::open(&options.origin, &options.node, &status)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
@@ -93,7 +97,7 @@ impl Agent {
         };
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
-        let Claim { about: loaded, ownership, adopted } = kernel::claim(&mut netlink, options.ownership)?;
+        let Claim { about: loaded, ownership, adopted } = kernel::claim(loader.netlink(), options.ownership)?;
         match (options.ownership, ownership) {
             (Ownership::Socket, Ownership::Anyone) => {
                 info!(
@@ -111,7 +115,7 @@ impl Agent {
             status,
             signals,
             source,
-            netlink,
+            loader,
             ownership,
             events,
             conntrack,
@@ -177,7 +181,7 @@ impl Agent {
     fn stop(&mut self) -> Result<(), AgentError> {
         process::tell(&[NotifyState::Stopping]);
         if self.options.cleanup_on_exit {
-            let removed = kernel::unload(&mut self.netlink)?;
+            let removed = kernel::unload(self.loader.netlink())?;
             info!(removed, "stopped, the rules are removed");
         } else {
             info!("stopped, the rules stay in force");
@@ -210,12 +214,18 @@ impl Agent {
         if self.source.drain(now) {
             self.news();
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
+            let first = *self.due.changed.get_or_insert(now);
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
-            // Not put off again and again: the first change of a burst says when.
-            let at = (now + self.source.settle()).max(period);
-            self.due.read = Some(self.due.read.map_or(at, |due| due.min(at)));
+            self.due.read = Some((now + QUIET).min(first + self.source.settle()).max(period));
         }
         let heard = self.events.drain();
+        self.hear(now, &heard);
+        let verify = self.options.sync_period;
+        self.due.verify.get_or_insert_with(|| now + verify);
+    }
+
+    /// What others did to the tables is undone in a while.
+    fn hear(&mut self, now: Instant, heard: &Heard) {
         if heard.lost {
             self.status.metrics.events_lost.inc();
         }
@@ -229,8 +239,6 @@ impl Agent {
             let at = self.backoff.next(now).max(now + GATHER);
             self.due.repair.get_or_insert(at);
         }
-        let verify = self.options.sync_period;
-        self.due.verify.get_or_insert_with(|| now + verify);
     }
 
     fn work(&mut self) {
@@ -283,7 +291,7 @@ impl Agent {
 
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
-        self.due.read = None;
+        (self.due.read, self.due.changed) = (None, None);
         let metrics = &self.status.metrics;
         metrics.reads.inc();
         let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
@@ -337,7 +345,8 @@ impl Agent {
         }
     }
 
-    /// Makes the kernel hold what is wanted.
+    /// Makes the kernel hold what is wanted. A change of the sources sends the difference of the two programs, if nobody was
+    /// heard to change the tables since the last time; any other reason has them read and compared.
     fn sync(&mut self, why: &'static str) {
         let Some(image) = &self.wanted else { return };
         let program = image.program();
@@ -347,9 +356,19 @@ impl Agent {
         let id = program.content_id();
         self.status.update(|s| s.wanted = Some(id.to_string()));
         let terms = Terms { ownership: self.ownership, counting: self.options.counting };
-        let outcome = match kernel::load_on(&mut self.netlink, &program, terms) {
+        let mut news = Heard::default();
+        let mut hears_nothing = || {
+            news = std::mem::take(&mut news).and(self.events.drain());
+            !news.foreign && !news.lost
+        };
+        let quiet = why == "sources" && self.due.repair.is_none();
+        let trust = if quiet { Trust::Hearing(&mut hears_nothing) } else { Trust::Nothing };
+        let outcome = match self.loader.load(image, terms, trust) {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed(why, &failure),
+            Err(failure) => {
+                self.hear(started, &news);
+                return self.failed(why, &failure);
+            }
         };
         self.due.retry = None;
         self.retry_after = RETRY.0;
@@ -385,6 +404,7 @@ impl Agent {
             s.node_port_addresses = health::addresses(&program);
         });
         self.status.announce();
+        self.hear(started, &news);
         if std::mem::take(&mut self.pending) {
             self.source.in_force();
             self.after_change();
