@@ -36,7 +36,9 @@ impl Origin {
     pub fn names(&self) -> Vec<String> {
         match self {
             Self::Files(paths) => paths.iter().map(|path| path.display().to_string()).collect(),
-            Self::ApiServer(server) => vec![format!("API server {}", server.url.as_deref().unwrap_or("")).trim().into()],
+            Self::ApiServer(server) => {
+                vec![format!("API server {}", server.url.as_deref().unwrap_or("")).trim().into()]
+            }
         }
     }
 }

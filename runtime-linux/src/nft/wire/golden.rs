@@ -5,9 +5,7 @@ mod affinity;
 use std::fmt::Write;
 
 use super::super::fixture;
-use super::super::model::{
-    Count, Elements, Expression, Family, Field, Ownership, Register, Rule, Set, SetData, Table,
-};
+use super::super::model::{Count, Elements, Expression, Family, Field, Ownership, Register, Rule, Set, SetData, Table};
 use super::attribute::{Writer, attributes};
 use super::{Batch, expression, messages};
 
