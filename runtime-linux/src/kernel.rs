@@ -3,14 +3,20 @@
 //! The kernel keeps the program's content id with the tables, in the comment of the one element of set `program` (a table's
 //! own comment cannot be changed once it is created). A restarted process reads it there.
 
+mod loader;
 mod owner;
+mod remembered;
+
+pub use loader::{Loader, Trust};
+pub use remembered::Remembered;
 
 use crate::lower::{FRONTENDS, lower};
 use crate::netlink::{LoadError, Netlink, Owner};
 use crate::nft::apply::{self, Outcome};
 use crate::nft::model::{Ownership, Ruleset};
-use crate::nft::read::{Loaded, LoadedTable, read_matching};
+use crate::nft::read::{Loaded, LoadedTable, read_counts, read_matching};
 use natlet_core::Program;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub use owner::{Claim, claim, owner};
@@ -25,7 +31,8 @@ pub struct About {
     pub version: String,
     /// The program's content id, 32 hexadecimal digits.
     pub content_id: String,
-    /// When it was loaded; the Unix epoch if that is not known (the text of `natlet export --format nft`).
+    /// When it was loaded, to the nanosecond, so that no two loads say the same; the Unix epoch if that is not known (the
+    /// text of `natlet export --format nft`).
     pub since: SystemTime,
 }
 
@@ -44,16 +51,18 @@ impl About {
         Self { since: UNIX_EPOCH, ..Self::now(program) }
     }
 
-    pub(crate) fn to_text(&self) -> String {
-        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        format!("natlet {} id {} since {since}", self.version, self.content_id)
-    }
-
     fn from_text(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let ["natlet", version, "id", content_id, "since", since] = words.as_slice() else { return None };
-        let since = UNIX_EPOCH.checked_add(Duration::from_secs(since.parse().ok()?))?;
+        let (seconds, nanos) = since.split_once('.')?;
+        let since = UNIX_EPOCH.checked_add(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))?;
         Some(Self { version: (*version).into(), content_id: (*content_id).into(), since })
+    }
+
+    /// What the kernel is to keep with a program, where it keeps this now: the same if that is the program already.
+    fn after(about: Option<Self>, program: &Program<'_>) -> Self {
+        let new = Self::now(program);
+        about.filter(|old| old.content_id == new.content_id && old.version == new.version).unwrap_or(new)
     }
 
     /// What loaded tables say.
@@ -61,6 +70,15 @@ impl About {
         let table = loaded.tables.first()?;
         let set = table.sets.iter().find(|s| s.set.name == ABOUT)?;
         set.set.elements.iter().find_map(|e| Self::from_text(e.comment))
+    }
+}
+
+impl fmt::Display for About {
+    /// The comment in which the kernel keeps it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
+        write!(f, "natlet {} id {} since {seconds}.{nanos:09}", self.version, self.content_id)
     }
 }
 
@@ -97,7 +115,7 @@ impl TableStatus {
             chains: table.chains.len(),
             rules: table.chains.iter().map(|c| c.rules.len()).sum(),
             sets: table.sets.len(),
-            elements: table.sets.iter().map(|s| s.set.elements.len()).sum(),
+            elements: table.sets.iter().filter(|s| s.set.memory.is_none()).map(|s| s.count() as usize).sum(),
         }
     }
 }
@@ -118,47 +136,26 @@ pub enum Counting {
     Off,
 }
 
-/// Puts a program in force. What is loaded already stays; only the difference is sent.
-pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
-    load_counting(netlink, program, Counting::default())
+/// How tables are to be, beside what their program says. By default anybody may change them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose they are.
+    pub ownership: Ownership,
+    /// Whether frontends count connections.
+    pub counting: Counting,
 }
 
-/// As [`load`], with or without counters.
-pub fn load_counting(netlink: &mut Netlink, program: &Program<'_>, counting: Counting) -> Result<Outcome, LoadError> {
-    load_as(netlink, program, counting, Ownership::Anyone)
-}
-
-/// As [`load_counting`], and says whose the tables are to be. Tables that are there and have no owner are replaced, in one
-/// transaction, where this socket is to be their owner ([`claim`] spares those that had one).
-pub fn load_as(
-    netlink: &mut Netlink,
-    program: &Program<'_>,
-    counting: Counting,
-    ownership: Ownership,
-) -> Result<Outcome, LoadError> {
-    let loaded = read_matching(netlink, |set| set == ABOUT)?;
-    owner::must_be_mine(netlink, &loaded)?;
-    let wanted = Ruleset { ownership, ..wanted(program, &loaded, counting) };
-    let outcome = apply::apply(netlink, &wanted)?;
-    if program.context().localhost_node_ports() {
-        // after the guard is in force
-        route_loopback()
-            .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
+impl Terms {
+    /// A ruleset on these terms, where this is loaded now.
+    fn shape(self, ruleset: Ruleset, loaded: &Loaded) -> Ruleset {
+        let counts = match self.counting {
+            Counting::AsLoaded => counts(loaded).unwrap_or(true),
+            Counting::On => true,
+            Counting::Off => false,
+        };
+        let ruleset = if counts { ruleset } else { ruleset.without_counters() };
+        Ruleset { ownership: self.ownership, ..ruleset }
     }
-    Ok(outcome)
-}
-
-/// What loading a program gives the kernel, where this is loaded now.
-fn wanted(program: &Program<'_>, loaded: &Loaded, counting: Counting) -> Ruleset {
-    let new = About::now(program);
-    let same = About::of(loaded).filter(|old| old.content_id == new.content_id && old.version == new.version);
-    let ruleset = lower(program, &same.unwrap_or(new).to_text());
-    let counts = match counting {
-        Counting::AsLoaded => counts(loaded).unwrap_or(true),
-        Counting::On => true,
-        Counting::Off => false,
-    };
-    if counts { ruleset } else { ruleset.without_counters() }
 }
 
 /// Whether the frontends of loaded tables count; `None` where none are loaded.
@@ -167,11 +164,29 @@ fn counts(loaded: &Loaded) -> Option<bool> {
     maps.map(|s| s.shape.counter).reduce(|a, b| a && b)
 }
 
-/// What is in the kernel, and what [`load`] would put there: the two sides of a difference.
-pub fn compare(netlink: &mut Netlink, program: &Program<'_>) -> Result<(Loaded, Ruleset), LoadError> {
-    let loaded = read_matching(netlink, |_| true)?;
-    let wanted = wanted(program, &loaded, Counting::AsLoaded);
-    Ok((loaded, wanted))
+/// What loading a program gives the kernel, where this is loaded now.
+fn wanted(program: &Program<'_>, loaded: &Loaded, terms: Terms) -> Ruleset {
+    let about = About::after(About::of(loaded), program);
+    terms.shape(lower(program, &about.to_string()), loaded)
+}
+
+/// Puts a program in force. What is loaded already stays; only the difference is sent.
+pub fn load(netlink: &mut Netlink, program: &Program<'_>) -> Result<Outcome, LoadError> {
+    let loaded = read_matching(netlink, |set| set == ABOUT)?;
+    owner::must_be_mine(netlink, &loaded)?;
+    let outcome = apply::apply(netlink, &wanted(program, &loaded, Terms::default()))?;
+    let_loopback_through(program)?;
+    Ok(outcome)
+}
+
+/// Switches on what NodePorts on loopback need beside the tables.
+fn let_loopback_through(program: &Program<'_>) -> Result<(), LoadError> {
+    if program.context().localhost_node_ports() {
+        // after the guard is in force
+        route_loopback()
+            .map_err(|source| LoadError::Socket { doing: "set net.ipv4.conf.all.route_localnet", source })?;
+    }
+    Ok(())
 }
 
 /// Whether [`load`] would let the kernel route loopback addresses for a program.
@@ -197,7 +212,7 @@ pub fn about(netlink: &mut Netlink) -> Result<Option<About>, LoadError> {
 
 /// What is loaded; `None` if nothing is.
 pub fn status(netlink: &mut Netlink) -> Result<Option<Status>, LoadError> {
-    let loaded = read_matching(netlink, |_| true)?;
+    let loaded = read_counts(netlink, |set| set == ABOUT)?;
     if loaded.tables.is_empty() {
         return Ok(None);
     }
@@ -214,10 +229,10 @@ mod tests {
 
     #[test]
     fn what_the_kernel_keeps_reads_back() {
-        let since = UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        let since = UNIX_EPOCH + Duration::new(1_790_000_000, 12_345);
         let about = About { version: "0.1.0".into(), content_id: "ab".repeat(16), since };
-        assert!(about.to_text().len() <= 120, "fits an element's comment");
-        assert_eq!(About::from_text(&about.to_text()), Some(about));
+        assert!(about.to_string().len() <= 120, "fits an element's comment");
+        assert_eq!(About::from_text(&about.to_string()), Some(about));
         assert_eq!(About::from_text("somebody else's words"), None);
     }
 }

@@ -4,6 +4,7 @@
 //!  source ──▶ image (a program in memory) ─┬─▶ lower ──▶ nft (objects, difference) ──▶ netlink ──▶ kernel
 //!                                          ├─▶ gateway (core's translator on a TUN device)
 //!                                          └─▶ view, export, cli
+//!  kernel's counters, conntrack ──▶ counters ──▶ cli top, the agent's status page
 //! ```
 
 pub mod agent;
@@ -21,3 +22,4 @@ pub mod netlink;
 pub mod nft;
 pub mod source;
 pub mod view;
+mod yaml;

@@ -16,7 +16,7 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, getsockname, getsockopt, recv, sen
 
 use crate::nft::model::Family;
 use crate::nft::wire::attribute::{Writer, find};
-use crate::nft::wire::{Batch, Message, kind, messages, request};
+use crate::nft::wire::{Answer, Batch, Message, kind, messages, request};
 
 pub use error::{LoadError, Refusal};
 pub use owner::Owner;
@@ -49,6 +49,18 @@ pub struct Netlink {
     seq: u32,
     buffer: Vec<u8>,
     send_buffer: usize,
+    /// Bytes of replies that may wait, as the kernel counts them.
+    receive_queue: usize,
+    traffic: Traffic,
+}
+
+/// Bytes that went through a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the kernel.
+    pub sent: usize,
+    /// From it.
+    pub received: usize,
 }
 
 /// A negative answer to a message.
@@ -92,12 +104,25 @@ impl Netlink {
             setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_QUEUE).map_err(failed)?;
         }
         let send_buffer = getsockopt(&fd, sockopt::SndBuf).map_err(failed)?;
-        Ok(Self { fd, seq: FIRST_REQUEST, buffer: vec![0; RECEIVE_BUFFER], send_buffer })
+        let receive_queue = getsockopt(&fd, sockopt::RcvBuf).map_err(failed)?;
+        Ok(Self {
+            fd,
+            seq: FIRST_REQUEST,
+            buffer: vec![0; RECEIVE_BUFFER],
+            send_buffer,
+            receive_queue,
+            traffic: Traffic::default(),
+        })
     }
 
     /// The socket's port: notifications of what it changed carry it. 0 if the kernel does not say.
     pub fn port(&self) -> u32 {
         getsockname::<NetlinkAddr>(self.fd.as_raw_fd()).map_or(0, |address| address.pid())
+    }
+
+    /// What went through the socket so far.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// The longest batch, in bytes, that [`Netlink::send_batch`] can send.
@@ -164,6 +189,7 @@ impl Netlink {
                     return Err(LoadError::Socket { doing: "read the kernel's answer", source: errno.into() });
                 }
             };
+            self.traffic.received += received;
             for message in messages(self.buffer.get(..received).unwrap_or_default()) {
                 let Some(reply) = read_reply(&message) else { continue };
                 match reply.errno {
@@ -191,7 +217,7 @@ impl Netlink {
         fill: impl FnOnce(&mut Writer),
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<bool, LoadError> {
-        match self.ask(kind, false, family, fill, &mut each) {
+        match self.ask(kind, Answer::One, family, fill, &mut each) {
             Err(LoadError::Refused(r)) if r.errno == Errno::ENOENT as i32 => Ok(false),
             other => other.map(|_| true),
         }
@@ -205,19 +231,41 @@ impl Netlink {
         fill: impl FnOnce(&mut Writer),
         mut each: impl FnMut(&Message<'_>),
     ) -> Result<bool, LoadError> {
-        self.ask(kind, true, Some(family), fill, &mut each)
+        self.ask(kind, Answer::Dump, Some(family), fill, &mut each)
+    }
+
+    /// Asks for objects by a list of their keys; `each` gets every reply. `Ok(false)`: the kernel stopped at one that is not
+    /// there.
+    pub(crate) fn get_list(
+        &mut self,
+        kind: u8,
+        family: Family,
+        fill: impl FnOnce(&mut Writer),
+        mut each: impl FnMut(&Message<'_>),
+    ) -> Result<bool, LoadError> {
+        match self.ask(kind, Answer::Several, Some(family), fill, &mut each) {
+            Err(LoadError::Refused(r)) if r.errno == Errno::ENOENT as i32 => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
+    /// How many replies of [`Netlink::get_list`] the receive queue takes.
+    pub(crate) fn keys_at_once(&self) -> usize {
+        const MOST: usize = 1024;
+        const REPLY: usize = 2048;
+        (self.receive_queue / REPLY).clamp(16, MOST)
     }
 
     fn ask(
         &mut self,
         kind: u8,
-        dump: bool,
+        answer: Answer,
         family: Option<Family>,
         fill: impl FnOnce(&mut Writer),
         each: &mut dyn FnMut(&Message<'_>),
     ) -> Result<bool, LoadError> {
         self.seq = self.seq.wrapping_add(1) | FIRST_REQUEST;
-        let (seq, bytes) = (self.seq, request(kind, dump, family, self.seq, fill));
+        let (seq, bytes) = (self.seq, request(kind, answer, family, self.seq, fill));
         self.send(&bytes).map_err(|errno| LoadError::Socket { doing: "ask the kernel", source: errno.into() })?;
         let deadline = Instant::now() + DEADLINE;
         let mut consistent = true;
@@ -232,7 +280,7 @@ impl Netlink {
                     DONE => return Ok(consistent),
                     _ => each(&message),
                 }
-                if !dump {
+                if answer == Answer::One {
                     return Ok(consistent);
                 }
             }
@@ -243,7 +291,10 @@ impl Netlink {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC) {
                 Ok(n) if n > self.buffer.len() => self.buffer.resize(n.next_power_of_two(), 0),
-                Ok(n) => return Ok(n),
+                Ok(n) => {
+                    self.traffic.received += n;
+                    return Ok(n);
+                }
                 Err(Errno::EAGAIN) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -261,7 +312,8 @@ impl Netlink {
         }
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Errno> {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        self.traffic.sent += bytes.len();
         let deadline = Instant::now() + DEADLINE;
         loop {
             match send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()) {

@@ -62,6 +62,20 @@ fn exports_read_back_to_the_same_content_id() {
 }
 
 #[test]
+fn yaml_says_what_json_says_line_by_line() {
+    for command in [&["show", WORKSHOP][..], &["trace", "--from", "203.0.113.9", "--to", "192.168.5.65:443", WORKSHOP]]
+    {
+        let json: serde_json::Value =
+            serde_json::from_str(&out(&[command, &["-o", "json"]].concat(), "")).expect("JSON");
+        let yaml = out(&[command, &["-o", "yaml"]].concat(), "");
+        let keys: Vec<&str> =
+            yaml.lines().filter(|l| !l.starts_with([' ', '-'])).map(|l| l.split(':').next().unwrap()).collect();
+        assert_eq!(keys, json.as_object().expect("an object").keys().collect::<Vec<_>>(), "{yaml}");
+        assert!(!yaml.contains("{\n"), "{yaml}");
+    }
+}
+
+#[test]
 fn what_a_form_cannot_say_is_bad_input_and_names_the_service() {
     let output = natlet(&["export", "--format", "manifest", EDGE], "");
     assert_eq!(status(&output), 2);

@@ -9,6 +9,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("source", &["export"]), // the placeholder for endpoints that a program does not keep
     ("image", &[]),
     ("view", &[]),
+    ("yaml", &[]),
     ("lab", &[]),
     ("lower", &["nft"]),
     ("nft", &["netlink"]),
@@ -17,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("conntrack", &["netlink", "nft"]),
     ("counters", &["conntrack", "kernel", "lower", "netlink", "nft", "view"]),
     ("difference", &["kernel", "lower", "nft"]),
-    ("export", &["image", "kernel", "lower", "nft", "source", "view"]), // what is written is read back and compared
+    ("export", &["image", "kernel", "lower", "nft", "source", "view", "yaml"]), // what is written is read back and compared
 ];
 
 fn sources() -> Vec<(PathBuf, String)> {
@@ -100,4 +101,21 @@ fn unsafe_code_is_in_one_file_at_most() {
         .map(|(path, _)| path)
         .collect();
     assert!(files.len() <= 1, "{files:?}");
+}
+
+/// What follows the API server is behind a feature, in one folder; nothing else may come to need it.
+#[test]
+fn one_folder_knows_the_kubernetes_client() {
+    let folder = Path::new("agent/kubernetes");
+    let mut inside = 0;
+    for (path, text) in sources() {
+        let Some((_, code)) = code(&path, &text) else { continue };
+        let knows = ["kube::", "tokio::", "http::", "http_body_util::"].iter().any(|name| {
+            code.match_indices(name)
+                .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == ':' || c == '_'))
+        });
+        assert!(!knows || path.starts_with(folder), "{} may not know the client", path.display());
+        inside += usize::from(knows);
+    }
+    assert!(inside >= 3, "the client is found where it is: {inside}");
 }

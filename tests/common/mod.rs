@@ -4,6 +4,7 @@
 use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::lab::{self, Namespace, Skip};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Output, Stdio};
 
 pub type Test = Result<(), Failed>;
@@ -26,7 +27,9 @@ pub fn main(tests: &[Named]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let trials = tests.iter().map(|&(name, test)| Trial::test(name, test)).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let status = libtest_mimic::run(&arguments, trials).exit_code();
+    let _ = std::fs::remove_dir_all(runtime_directory());
+    status
 }
 
 /// Whether `run.sh` found that no compiler for small machines can be had here; says so.
@@ -46,8 +49,13 @@ pub fn as_command() -> Option<ExitCode> {
 /// The command as a process that is not started yet.
 pub fn command() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a test binary has a path"));
-    command.env(AS_COMMAND, "1");
+    command.env(AS_COMMAND, "1").env("NATLET_RUNTIME_DIR", runtime_directory());
     command
+}
+
+/// Where `natlet load` of this process's tests remembers what it loaded.
+pub fn runtime_directory() -> PathBuf {
+    std::env::temp_dir().join(format!("natlet-tests-{}", std::process::id()))
 }
 
 /// Runs the command in this process's own network and `directory`; it must succeed. Returns what it prints.

@@ -72,6 +72,13 @@ impl AsFd for Events {
     }
 }
 
+impl Heard {
+    /// This, and what was heard later.
+    pub fn and(self, later: Self) -> Self {
+        Self { foreign: self.foreign || later.foreign, lost: self.lost || later.lost, by: later.by.or(self.by) }
+    }
+}
+
 /// A transaction's objects come first, then NEWGEN with the name of the program (NFTA_GEN_PROC_NAME, 3).
 fn hear(bytes: &[u8], own: u32, pending: &mut bool, heard: &mut Heard) {
     for message in messages(bytes).filter(|m| m.port != own) {

@@ -1,13 +1,15 @@
 //! The agent: keeps a service table in force on a node.
 //!
 //! ```text
-//!  files ── watch ──▶ source (read, compile) ──▶ wanted ──▶ kernel::load (read back, plan, apply) ──▶ status, state
+//!  files ── watch ─────┬▶ source (read, compile) ──▶ wanted ──▶ kernel::Loader (difference, apply) ──▶ status, state
+//!  API ── kubernetes ──┘
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
-//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. `kernel::load` reads the tables
-//! back and writes only what differs, so a change of the sources and a repair are the same step. A second thread
-//! answers HTTP and shares nothing with the first but counters and a small record.
+//! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. While nobody else is heard to
+//! change natlet's tables, a change of the sources is sent as the difference of two programs; otherwise, and every so often
+//! all the same, the tables are read back and compared. A second thread answers HTTP and shares nothing with the first but
+//! counters, a small record and the program in force. A third reads the kernel's counters when the second is asked for them.
 //!
 //! From Linux 6.9 the tables belong to the agent's netlink socket ([`Ownership::Socket`]), so that there is nothing to
 //! repair while it lives. The socket is opened first, writes everything, and stays open to the end; what an earlier agent
@@ -35,6 +37,8 @@ pub mod drift;
 pub mod health;
 pub mod history;
 pub mod http;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod page;
 mod process;
 mod reconcile;
@@ -57,8 +61,8 @@ use tracing::{info, warn};
 /// What the agent is told to do.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Sources: files and directories.
-    pub files: Vec<PathBuf>,
+    /// Where the table comes from.
+    pub origin: source::Origin,
     /// The node, as far as the command line says.
     pub node: NodeFlags,
     /// Where the last good program is kept.
@@ -71,10 +75,10 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Remove conntrack entries of TCP and SCTP connections to removed endpoints.
     pub reset_removed: bool,
-    /// Whose the tables are to be, where the kernel can do it.
-    pub ownership: Ownership,
     /// Whether frontends count connections.
     pub counting: Counting,
+    /// Whose the tables are to be, where the kernel can do it.
+    pub ownership: Ownership,
     /// Remove the rules at the end.
     pub cleanup_on_exit: bool,
     /// Settings that hold until the end, by name, so that a change of them can be told.
@@ -131,6 +135,14 @@ pub enum AgentError {
     /// No inotify.
     #[error("cannot watch files: {0}; raise sysctl fs.inotify.max_user_instances")]
     Watch(Errno),
+    /// No thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// The API server is asked for, and left out of this build.
+    #[error(
+        "this natlet was built without the Kubernetes API; build it with: cargo build --release -p natlet --features kubernetes"
+    )]
+    NoKubernetes,
     /// No signals.
     #[error("cannot take signals: {0}")]
     Signals(Errno),

@@ -1,18 +1,17 @@
 //! The agent's loop: waits for files, the kernel, signals and the clock, and brings the kernel to what is wanted.
 
 use super::conntrack::{self, Services};
-use super::drift::{Backoff, Events};
+use super::drift::{Backoff, Events, Heard};
 use super::history::{Kind, SyncOutcome};
 use super::process::{self, Request};
-use super::source::{self, Reading};
+use super::source::{Origin, Reading, Source, SourceError};
 use super::state::State;
 use super::status::{HealthCheck, Status, unix};
-use super::watch::Watch;
 use super::{AgentError, Options, health};
 use crate::conntrack::Conntrack;
 use crate::image::Image;
-use crate::kernel::{self, Claim};
-use crate::netlink::{LoadError, Netlink};
+use crate::kernel::{self, Claim, Loader, Terms, Trust};
+use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,8 +24,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
-/// Files that change together are read together.
-const SETTLE: Duration = Duration::from_millis(50);
+/// A change of the sources is read once nothing has changed for so long; a burst is not waited out to its end.
+const QUIET: Duration = Duration::from_millis(2);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.
@@ -41,6 +40,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 struct Due {
     /// Read the sources.
     read: Option<Instant>,
+    /// The first change since they were read.
+    changed: Option<Instant>,
     /// Look what others did to the tables, and undo it.
     repair: Option<Instant>,
     /// Try again what failed.
@@ -54,8 +55,8 @@ pub struct Agent {
     options: Options,
     status: Arc<Status>,
     signals: SignalFd,
-    watch: Watch,
-    netlink: Netlink,
+    source: Source,
+    loader: Loader,
     ownership: Ownership,
     events: Events,
     conntrack: Option<Conntrack>,
@@ -84,9 +85,9 @@ pub struct Agent {
 impl Agent {
     /// Opens what the agent needs, and puts the last good program in force if nothing is.
     pub fn start(options: Options, signals: SignalFd, status: Arc<Status>) -> Result<Self, AgentError> {
-        let mut netlink = Netlink::open()?;
-        let events = Events::open(netlink.port())?;
-        let watch = Watch::new(&options.files).map_err(AgentError::Watch)?;
+        let mut loader = Loader::open()?;
+        let events = Events::open(loader.netlink().port())?;
+        let source = Source::open(&options.origin, &options.node, &status)?;
         let conntrack = Conntrack::open().inspect_err(|e| warn!(error = %e, "conntrack is not kept clean")).ok();
         let mut state = State::new(&options.state_dir);
         let lock = match state.lock() {
@@ -96,7 +97,7 @@ impl Agent {
         };
         // Asked first: without the right to read the tables nothing else makes sense.
         let kept = state.load();
-        let Claim { about: loaded, ownership, adopted } = kernel::claim(&mut netlink, options.ownership)?;
+        let Claim { about: loaded, ownership, adopted } = kernel::claim(loader.netlink(), options.ownership)?;
         match (options.ownership, ownership) {
             (Ownership::Socket, Ownership::Anyone) => {
                 info!(
@@ -113,8 +114,8 @@ impl Agent {
             saved: kept.as_ref().map(digest),
             status,
             signals,
-            watch,
-            netlink,
+            source,
+            loader,
             ownership,
             events,
             conntrack,
@@ -135,7 +136,7 @@ impl Agent {
         agent.wanted = kept.map(Arc::new);
         agent.status.update(|s| {
             s.state = (agent.options.state_dir.clone(), agent.state.sequences());
-            s.sources.clone_from(&agent.options.files);
+            s.sources = agent.options.origin.names();
         });
         if loaded.is_none() && agent.wanted.is_some() {
             info!("the last good program is put in force before anything else is read");
@@ -180,7 +181,7 @@ impl Agent {
     fn stop(&mut self) -> Result<(), AgentError> {
         process::tell(&[NotifyState::Stopping]);
         if self.options.cleanup_on_exit {
-            let removed = kernel::unload(&mut self.netlink)?;
+            let removed = kernel::unload(self.loader.netlink())?;
             info!(removed, "stopped, the rules are removed");
         } else {
             info!("stopped, the rules stay in force");
@@ -198,7 +199,7 @@ impl Agent {
         let events = PollFlags::POLLIN;
         let mut fds = [
             PollFd::new(self.signals.as_fd(), events),
-            PollFd::new(self.watch.as_fd(), events),
+            PollFd::new(self.source.as_fd(), events),
             PollFd::new(self.events.as_fd(), events),
         ];
         match poll(&mut fds, timeout) {
@@ -210,15 +211,21 @@ impl Agent {
     /// Takes what files and kernel have to say, and decides when to act.
     fn listen(&mut self) {
         let now = Instant::now();
-        if self.watch.drain(now) {
+        if self.source.drain(now) {
             self.news();
             self.status.metrics.last_queued.set(unix(SystemTime::now()));
+            let first = *self.due.changed.get_or_insert(now);
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
-            // Not put off again and again: the first change of a burst says when.
-            let at = (now + SETTLE).max(period);
-            self.due.read = Some(self.due.read.map_or(at, |due| due.min(at)));
+            self.due.read = Some((now + QUIET).min(first + self.source.settle()).max(period));
         }
         let heard = self.events.drain();
+        self.hear(now, &heard);
+        let verify = self.options.sync_period;
+        self.due.verify.get_or_insert_with(|| now + verify);
+    }
+
+    /// What others did to the tables is undone in a while.
+    fn hear(&mut self, now: Instant, heard: &Heard) {
         if heard.lost {
             self.status.metrics.events_lost.inc();
         }
@@ -232,18 +239,16 @@ impl Agent {
             let at = self.backoff.next(now).max(now + GATHER);
             self.due.repair.get_or_insert(at);
         }
-        let verify = self.options.sync_period;
-        self.due.verify.get_or_insert_with(|| now + verify);
     }
 
     fn work(&mut self) {
         let now = Instant::now();
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut self.due.read) {
-            match self.watch.half_written(now) {
+            match self.source.half_written(now) {
                 Some(path) => {
                     debug!(path = %path.display(), "waiting for its writer");
-                    self.due.read = Some(now + SETTLE.max(self.options.min_sync_period));
+                    self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
                 }
                 None => self.reload(),
             }
@@ -262,48 +267,65 @@ impl Agent {
     /// Takes over new options; wrong ones change nothing.
     fn reread(&mut self) {
         let Some(reread) = self.options.reread.clone() else { return };
-        let new = match reread.read() {
+        let mut new = match reread.read() {
             Ok(new) => new,
             Err(why) => return error!("the settings are refused, the old ones stay: {why}"),
         };
-        if new.files != self.options.files {
-            match Watch::new(&new.files) {
-                Ok(watch) => self.watch = watch,
+        match (&self.options.origin, &new.origin) {
+            (old, new) if old == new => {}
+            (Origin::Files(_), Origin::Files(_)) => match Source::open(&new.origin, &new.node, &self.status) {
+                Ok(source) => self.source = source,
                 Err(e) => return error!(error = %e, "the new files cannot be watched, the old settings stay"),
+            },
+            _ => {
+                warn!("the table comes from elsewhere now; it will when natlet run is started again");
+                new.origin = self.options.origin.clone();
             }
         }
         for name in self.options.adopt(new) {
             warn!(name, "this setting has changed; it takes effect when natlet run is started again");
         }
         self.due.verify = None;
-        self.status.update(|s| s.sources.clone_from(&self.options.files));
+        self.status.update(|s| s.sources = self.options.origin.names());
     }
 
     /// Reads the sources; what they say is wanted from now on, unless they are refused.
     fn reload(&mut self) {
-        self.due.read = None;
-        self.watch.rescan();
+        (self.due.read, self.due.changed) = (None, None);
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, health_checks, warnings } =
-            match source::read(&self.options.files, &self.options.node) {
-                Ok(reading) => reading,
-                Err(refusal) => {
-                    metrics.reads_refused.inc();
-                    metrics.source_ok.set(0);
-                    // A limit or a disk that failed may work again without any file changing.
-                    self.due.read = Some(Instant::now() + self.reread_after);
-                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
-                    let refusal = refusal.to_string();
-                    if self.told.as_ref() != Some(&refusal) {
-                        error!("the sources are refused, what is in force stays: {refusal}");
-                        self.status.update(|s| s.history.add(Kind::Refused, refusal.clone()));
-                    }
-                    self.told = Some(refusal.clone());
-                    self.status.update(|s| s.refusal = Some(refusal));
-                    return;
+        let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
+            Ok(reading) => reading,
+            Err(SourceError::NotYet(what)) => {
+                metrics.source_ok.set(0);
+                let what = what.to_string();
+                if self.status.standing().refusal.as_ref() != Some(&what) {
+                    info!("nothing is changed yet: {what}");
                 }
-            };
+                self.status.update(|s| s.refusal = Some(what));
+                return;
+            }
+            Err(refusal) => {
+                metrics.reads_refused.inc();
+                metrics.source_ok.set(0);
+                // A limit or a disk that failed may work again without any source changing.
+                self.due.read = Some(Instant::now() + self.reread_after);
+                self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                let refusal = refusal.to_string();
+                let new = self.told.as_ref() != Some(&refusal);
+                if new {
+                    error!("the sources are refused, what is in force stays: {refusal}");
+                }
+                self.told = Some(refusal.clone());
+                self.status.update(|s| {
+                    if new {
+                        s.history.add(Kind::Refused, refusal.clone());
+                    }
+                    s.refusal = Some(refusal);
+                });
+                return;
+            }
+        };
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -316,13 +338,15 @@ impl Agent {
         (self.services, self.health_checks) = (Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
             debug!("the sources say what is in force");
+            self.source.in_force();
         } else {
             self.pending = true;
             self.sync("sources");
         }
     }
 
-    /// Makes the kernel hold what is wanted.
+    /// Makes the kernel hold what is wanted. A change of the sources sends the difference of the two programs, if nobody was
+    /// heard to change the tables since the last time; any other reason has them read and compared.
     fn sync(&mut self, why: &'static str) {
         let Some(image) = &self.wanted else { return };
         let program = image.program();
@@ -331,10 +355,20 @@ impl Agent {
         self.due.verify = Some(started + self.options.sync_period);
         let id = program.content_id();
         self.status.update(|s| s.wanted = Some(id.to_string()));
-        let counting = self.options.counting;
-        let outcome = match kernel::load_as(&mut self.netlink, &program, counting, self.ownership) {
+        let terms = Terms { ownership: self.ownership, counting: self.options.counting };
+        let mut news = Heard::default();
+        let mut hears_nothing = || {
+            news = std::mem::take(&mut news).and(self.events.drain());
+            !news.foreign && !news.lost
+        };
+        let quiet = why == "sources" && self.due.repair.is_none();
+        let trust = if quiet { Trust::Hearing(&mut hears_nothing) } else { Trust::Nothing };
+        let outcome = match self.loader.load(image, terms, trust) {
             Ok(outcome) => outcome,
-            Err(failure) => return self.failed(why, &failure),
+            Err(failure) => {
+                self.hear(started, &news);
+                return self.failed(why, &failure);
+            }
         };
         self.due.retry = None;
         self.retry_after = RETRY.0;
@@ -370,7 +404,9 @@ impl Agent {
             s.node_port_addresses = health::addresses(&program);
         });
         self.status.announce();
+        self.hear(started, &news);
         if std::mem::take(&mut self.pending) {
+            self.source.in_force();
             self.after_change();
         }
         if !std::mem::replace(&mut self.ready, true) {

@@ -1,13 +1,58 @@
-//! Step one, read and compile: from files to a program. Nothing is kept between two calls.
-
-use crate::image::{Image, describe};
-use crate::source::{self, Loaded, NodeFlags, Problems};
-use std::fs;
-use std::path::PathBuf;
+//! Step one, read and compile: from files or the API server to a program.
 
 use super::conntrack::Services;
-use super::health;
-use super::status::HealthCheck;
+use super::status::{HealthCheck, Status};
+use super::watch::Watch;
+use super::{AgentError, health};
+use crate::image::{Image, describe};
+use crate::source::cluster::{NotYet, Pods};
+use crate::source::{self, Loaded, NodeFlags, Problems, TableBuf};
+use natlet_core::CompileError;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Files that change together are read together.
+const FILES_SETTLE: Duration = Duration::from_millis(50);
+/// The same of objects of the API server, which come one by one.
+#[cfg(feature = "kubernetes")]
+const OBJECTS_SETTLE: Duration = Duration::from_millis(10);
+/// Services that are left out because they have no program, before the table is refused.
+const LEFT_OUT: usize = 100;
+
+/// Where the table comes from. One place only: what two say of the same address would depend on who spoke last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Files and directories.
+    Files(Vec<PathBuf>),
+    /// A Kubernetes API server.
+    ApiServer(ApiServer),
+}
+
+impl Origin {
+    /// What people call it: the paths, or the API server.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            Self::Files(paths) => paths.iter().map(|path| path.display().to_string()).collect(),
+            Self::ApiServer(server) => {
+                vec![format!("API server {}", server.url.as_deref().unwrap_or("")).trim().into()]
+            }
+        }
+    }
+}
+
+/// Which API server, and how to read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiServer {
+    /// Where it is and who this is; without it the pod's service account says so.
+    pub kubeconfig: Option<PathBuf>,
+    /// Where it is, whatever else says so.
+    pub url: Option<String>,
+    /// How pods are told from other sources.
+    pub pods: Pods,
+}
 
 /// Why the sources are no table. What is in force stays.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +69,9 @@ pub enum SourceError {
     /// The table does not compile, or a program is damaged.
     #[error("{0}")]
     Program(String),
+    /// The API server did not say everything yet.
+    #[error("{0}")]
+    NotYet(NotYet),
 }
 
 /// What the sources say.
@@ -39,11 +87,109 @@ pub struct Reading {
     pub warnings: Vec<String>,
 }
 
-/// Reads and compiles.
-///
-/// # Errors
-/// Says which file is at fault; the caller keeps what is in force.
-pub fn read(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError> {
+impl Reading {
+    fn of(image: Image, table: &TableBuf, warnings: Vec<String>) -> Self {
+        let table = table.as_table();
+        let (services, health_checks) = (Services::of_table(&table), health::of_table(&table));
+        Self { image, services, health_checks, warnings }
+    }
+}
+
+/// The sources, and how their changes are noticed.
+#[derive(Debug)]
+pub enum Source {
+    /// Files, watched.
+    Files(Vec<PathBuf>, Watch),
+    /// The API server, followed.
+    #[cfg(feature = "kubernetes")]
+    ApiServer(super::kubernetes::Feed),
+}
+
+impl Source {
+    /// Starts to notice changes.
+    pub fn open(origin: &Origin, node: &NodeFlags, status: &Arc<Status>) -> Result<Self, AgentError> {
+        match origin {
+            Origin::Files(paths) => Ok(Self::Files(paths.clone(), Watch::new(paths).map_err(AgentError::Watch)?)),
+            #[cfg(feature = "kubernetes")]
+            Origin::ApiServer(api) => {
+                let node = node.node_name.as_deref().unwrap_or_default();
+                Ok(Self::ApiServer(super::kubernetes::start(api, node, status)?))
+            }
+            #[cfg(not(feature = "kubernetes"))]
+            Origin::ApiServer(_) => {
+                let _ = (node, status);
+                Err(AgentError::NoKubernetes)
+            }
+        }
+    }
+
+    /// Takes all news that waits. Whether there was any.
+    pub fn drain(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Files(_, watch) => watch.drain(now),
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(feed) => feed.drain(),
+        }
+    }
+
+    /// How long to wait after news for what belongs to it.
+    pub fn settle(&self) -> Duration {
+        match self {
+            Self::Files(..) => FILES_SETTLE,
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(_) => OBJECTS_SETTLE,
+        }
+    }
+
+    /// A file that somebody is writing; the sources are not to be read yet.
+    pub fn half_written(&self, now: Instant) -> Option<PathBuf> {
+        match self {
+            Self::Files(_, watch) => watch.half_written(now),
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(_) => None,
+        }
+    }
+
+    /// Reads and compiles.
+    ///
+    /// # Errors
+    /// Says what is at fault; the caller keeps what is in force.
+    pub fn read(&mut self, node: &NodeFlags) -> Result<Reading, SourceError> {
+        match self {
+            Self::Files(paths, watch) => {
+                watch.rescan();
+                of_files(paths, node)
+            }
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(feed) => {
+                let (table, remarks) = feed.table(node).map_err(SourceError::NotYet)?;
+                of_objects(table, remarks)
+            }
+        }
+    }
+
+    /// What was read last is in force.
+    pub fn in_force(&mut self) {
+        match self {
+            Self::Files(..) => {}
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(feed) => feed.in_force(),
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Files(_, watch) => watch.as_fd(),
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(feed) => feed.as_fd(),
+        }
+    }
+}
+
+/// From files to a program. Nothing is kept between two calls.
+fn of_files(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError> {
     for path in paths {
         if let Ok(meta) = fs::metadata(path) {
             if !meta.is_dir() && !meta.is_file() {
@@ -56,11 +202,9 @@ pub fn read(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError>
     }
     match source::load(paths, node).map_err(SourceError::Problems)? {
         Loaded::Table { table, report } => {
-            let table = table.as_table();
-            let image = Image::compile(&table).map_err(|e| SourceError::Program(describe(&e, &table)))?;
+            let image = compile(&table).map_err(|(_, why)| SourceError::Program(why))?;
             let warnings = report.warnings.iter().map(ToString::to_string).collect();
-            let (services, health_checks) = (Services::of_table(&table), health::of_table(&table));
-            Ok(Reading { image, services, health_checks, warnings })
+            Ok(Reading::of(image, &table, warnings))
         }
         Loaded::Program { bytes, path } => {
             let image = Image::from_bytes(bytes).map_err(|e| SourceError::Program(format!("{path}: {e}")))?;
@@ -69,4 +213,36 @@ pub fn read(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError>
             Ok(Reading { image, services, health_checks, warnings: Vec::new() })
         }
     }
+}
+
+/// From the objects of an API server to a program. A Service that has none (one with 70,000 endpoints, say) may be anybody's
+/// in the cluster: it is left out, and the others are not kept waiting.
+#[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the API server is left out of this build"))]
+fn of_objects(mut table: TableBuf, mut warnings: Vec<String>) -> Result<Reading, SourceError> {
+    for _ in 0..LEFT_OUT {
+        match compile(&table) {
+            Ok(image) => return Ok(Reading::of(image, &table, warnings)),
+            Err((Some(service), why)) => {
+                warnings.push(format!("left out: {why}"));
+                table = table.without(service);
+            }
+            Err((None, why)) => return Err(SourceError::Program(why)),
+        }
+    }
+    Err(SourceError::Program(format!("more than {LEFT_OUT} services have no program: {}", warnings.join("; "))))
+}
+
+/// Compiles a table; else the service at fault, and why.
+fn compile(table: &TableBuf) -> Result<Image, (Option<u32>, String)> {
+    let table = table.as_table();
+    Image::compile(&table).map_err(|error| {
+        let service = match error {
+            CompileError::Name { service }
+            | CompileError::Frontend { service, .. }
+            | CompileError::Endpoint { service, .. }
+            | CompileError::TooMany { service } => Some(service),
+            _ => None,
+        };
+        (service, describe(&error, &table))
+    })
 }

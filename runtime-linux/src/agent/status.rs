@@ -56,6 +56,9 @@ pub struct Metrics {
     pub state_failures: Counter,
     /// Service frontends in force.
     pub frontends: Gauge,
+    /// What is heard of the API server.
+    #[cfg(feature = "kubernetes")]
+    pub kubernetes: super::kubernetes::Metrics,
 }
 
 impl Default for Metrics {
@@ -76,6 +79,8 @@ impl Default for Metrics {
             owned: Gauge::default(),
             state_failures: Counter::default(),
             frontends: Gauge::default(),
+            #[cfg(feature = "kubernetes")]
+            kubernetes: super::kubernetes::Metrics::default(),
         };
         metrics.register();
         metrics
@@ -124,6 +129,8 @@ impl Metrics {
         let build = Family::<Build, Gauge>::default();
         build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION").into() }).set(1);
         own.register("build_info", "1, with the version as label", build);
+        #[cfg(feature = "kubernetes")]
+        self.kubernetes.register(&mut self.registry);
     }
 
     /// The text of `/metrics`.
@@ -160,7 +167,7 @@ pub struct Standing {
     /// Where the last good program is kept, and the sequence numbers of its slots.
     pub state: (PathBuf, [Option<u64>; 2]),
     /// Where tables are read from.
-    pub sources: Vec<PathBuf>,
+    pub sources: Vec<String>,
     /// Why what is wanted is not in force.
     pub failure: Option<String>,
     /// Why the sources are refused.

@@ -69,9 +69,9 @@ pub enum Command {
     /// Show what services carry: new connections, live flows and bytes, from the kernel's counters
     #[command(after_help = TOP_HELP)]
     Top(super::top::TopArgs),
-    /// Keep a service table in force: watch its files, repair what others change; needs CAP_NET_ADMIN
+    /// Keep a service table in force: watch its sources, repair what others change; needs CAP_NET_ADMIN
     #[command(
-        after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n\nSIGHUP reads the files again. SIGTERM ends the agent and leaves the rules in force."
+        after_help = "Examples:\n  natlet run /etc/natlet\n  natlet run --node-name edge-7 --log-format json services.yaml\n  natlet run --kubernetes --node-name edge-7 --kubeconfig /etc/kubernetes/kubelet.conf\n\nSIGHUP reads the sources and the settings again. SIGTERM ends the agent and leaves the rules in force."
     )]
     Run(super::run::RunArgs),
     /// Say by service what `load` would change in the kernel, and change nothing; needs CAP_NET_ADMIN
@@ -217,6 +217,8 @@ pub struct LoadArgs {
     /// Whether frontends count connections, for `natlet top` and the status page; if not given, as loaded now, else on
     #[arg(long, value_enum, value_name = "WHEN")]
     pub counters: Option<Switch>,
+    #[command(flatten)]
+    pub memory: Memory,
 }
 
 /// On or off.
@@ -237,10 +239,23 @@ pub fn counting(switch: Option<Switch>) -> Counting {
     }
 }
 
+/// What `load` remembers, so that the next command need not read the tables back.
+#[derive(Debug, Args)]
+pub struct Memory {
+    /// Read back everything, even if no table was changed since the last `natlet load`
+    #[arg(long)]
+    pub verify: bool,
+    /// Where `natlet load` remembers what it loaded; empty after a boot
+    #[arg(long, value_name = "DIR", env = "NATLET_RUNTIME_DIR", default_value = "/run/natlet")]
+    pub runtime_dir: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     #[command(flatten)]
     pub input: Input,
+    #[command(flatten)]
+    pub memory: Memory,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

@@ -7,6 +7,7 @@ use super::args::Cli;
 use super::failure::{Failure, colour};
 use crate::source::Problems;
 use crate::source::settings::{Setting, read};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory};
 use std::ffi::OsString;
@@ -85,6 +86,10 @@ fn flags(setting: &Setting, command: &Command) -> Result<Vec<OsString>, String> 
     let trial = ["natlet".to_owned(), "a-file".to_owned()].into_iter().chain(words.clone());
     match command.clone().try_get_matches_from(trial) {
         Ok(_) => Ok(words.into_iter().map(Into::into).collect()),
+        // How it goes with the others is seen when all are there.
+        Err(error) if [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument].contains(&error.kind()) => {
+            Ok(words.into_iter().map(Into::into).collect())
+        }
         Err(error) => Err(reason(&error.to_string())),
     }
 }

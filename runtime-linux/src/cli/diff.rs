@@ -1,11 +1,11 @@
 //! `natlet diff`: what `natlet load` would change in the kernel. Exit status 0 nothing, 1 something, 2 error.
 
 use super::args::{DiffArgs, Output};
-use super::failure::{Failure, print, remark};
+use super::failure::{Failure, print, print_document, remark};
 use super::input;
+use super::kernel::loader;
 use crate::difference::{Difference, ServiceChange, ServiceKind};
 use crate::kernel::{self, About};
-use crate::netlink::Netlink;
 use crate::nft::diff::plan;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -15,8 +15,8 @@ pub fn run(args: &DiffArgs) -> Result<(), Failure> {
     let program = image.program();
     // an error is no difference: its status is 2 here
     let failed = |e| Failure::input(format!("reading the kernel's tables: {e}"));
-    let mut netlink = Netlink::open().map_err(failed)?;
-    let (loaded, wanted) = kernel::compare(&mut netlink, &program).map_err(failed)?;
+    let (mut loader, _) = loader(&args.memory).map_err(failed)?;
+    let (loaded, wanted) = loader.difference(&image).map_err(failed)?;
     let plan = plan(&loaded, &wanted);
     let mut difference = Difference::of(&loaded, &wanted, &plan);
     if kernel::lacks_route_localnet(&program) {
@@ -25,8 +25,7 @@ pub fn run(args: &DiffArgs) -> Result<(), Failure> {
     let (have, want) = (About::of(&loaded).map(|a| a.content_id), program.content_id().to_string());
     match args.output {
         Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(&difference, have.as_deref(), &want));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))?;
+            print_document(&document(&difference, have.as_deref(), &want), args.output)?;
         }
         Output::Table | Output::Wide => print(&text(&difference, have.as_deref(), &want))?,
     }

@@ -1,5 +1,8 @@
 //! What a command prints, and how it ends when it does not do what was asked.
 
+use super::args::Output;
+use crate::yaml;
+use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -49,6 +52,16 @@ pub fn lines(table: &comfy_table::Table) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Writes a document for programs to standard output: as YAML where that is asked for, else as JSON.
+pub fn print_document(document: &impl Serialize, output: Output) -> Result<(), Failure> {
+    let text = if output == Output::Yaml {
+        serde_json::to_value(document).map(|value| yaml::write(&value))
+    } else {
+        serde_json::to_string_pretty(document).map(|text| text + "\n")
+    };
+    print(&text.map_err(|e| Failure::operation("writing the document", e))?)
 }
 
 /// Writes to standard output.

@@ -1,7 +1,7 @@
 //! `natlet trace --flows`: a table held against what is expected of it.
 
 use super::args::{Output, TraceArgs};
-use super::failure::{Failure, colour, print};
+use super::failure::{Failure, colour, print, print_document};
 use super::input;
 use super::trace::{Answer, AnswerEndpoint, answer, packet};
 use crate::source::flows::{self, Expectation, Flow, Masquerading};
@@ -31,10 +31,7 @@ pub fn run(path: &Path, args: &TraceArgs) -> Result<(), Failure> {
     let program = image.program();
     let outcomes: Vec<Outcome<'_>> = flows.iter().map(|flow| outcome(&program, flow)).collect();
     match args.output {
-        Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(&program, &outcomes));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))?;
-        }
+        Output::Json | Output::Yaml => print_document(&document(&program, &outcomes), args.output)?,
         Output::Table | Output::Wide => print(&text(&outcomes))?,
     }
     match outcomes.iter().filter(|o| !o.differences.is_empty()).count() {

@@ -1,7 +1,7 @@
 //! `natlet show`: services as people know them.
 
 use super::args::{Output, ShowArgs};
-use super::failure::{Failure, lines, print};
+use super::failure::{Failure, lines, print, print_document};
 use super::input;
 use crate::view::{FrontendView, ServicePort, service_ports, split_name, type_name};
 use comfy_table::{Table, presets};
@@ -23,8 +23,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
                 document["skipped"] =
                     json!({ "objects": report.skipped, "ignored": report.ignored, "lines": report.skipped_lines });
             }
-            let text = serde_json::to_string_pretty(&document).map_err(|e| Failure::operation("writing JSON", e))?;
-            print(&format!("{text}\n"))
+            print_document(&document, args.output)
         }
         Output::Table => print(&table(&ports, false)),
         Output::Wide => print(&table(&ports, true)),

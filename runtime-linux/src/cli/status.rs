@@ -2,7 +2,7 @@
 
 use super::args::{Output, StatusArgs};
 use super::ask;
-use super::failure::{Failure, print};
+use super::failure::{Failure, print, print_document};
 use crate::kernel::{self, Status};
 use crate::netlink::Netlink;
 use serde_json::{Value, json};
@@ -28,10 +28,7 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
     };
     match args.output {
         Output::Table | Output::Wide => print(&(kernel_text(&kernel) + &agent_text(&agent))),
-        Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(&kernel, &agent));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))
-        }
+        Output::Json | Output::Yaml => print_document(&document(&kernel, &agent), args.output),
     }
 }
 

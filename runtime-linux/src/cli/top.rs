@@ -6,7 +6,7 @@ mod screen;
 
 use super::args::Output;
 use super::ask;
-use super::failure::{Failure, lines, print};
+use super::failure::{Failure, lines, print, print_document, remark};
 use crate::agent::http::DEFAULT_LISTEN;
 use crate::counters::{Meter, Report};
 use clap::Args;
@@ -109,14 +109,6 @@ impl Source {
                 .map_err(failed),
         }
     }
-
-    /// Its name.
-    fn name(&self) -> String {
-        match self {
-            Self::Kernel(_) => "kernel".into(),
-            Self::Agent(address) => format!("agent at {address}"),
-        }
-    }
 }
 
 fn print_once(report: &Report, args: &TopArgs) -> Result<(), Failure> {
@@ -124,16 +116,14 @@ fn print_once(report: &Report, args: &TopArgs) -> Result<(), Failure> {
     match args.output {
         Output::Json | Output::Yaml => {
             let report = Report { services: rows.into_iter().cloned().collect(), ..report.clone() };
-            let text = serde_json::to_string_pretty(&report).map_err(|e| Failure::operation("writing JSON", e))?;
-            print(&format!("{text}\n"))
+            print_document(&report, args.output)
         }
         Output::Table | Output::Wide => {
             let mut table = Table::new();
             table.load_style(presets::NOTHING);
             table.set_header(COLUMNS.map(|(name, _)| name));
-            rows.into_iter().for_each(|row| _ = table.add_row(cells(row)));
-            let notes: String = notes(report).map(|note| format!("note: {note}\n")).collect();
-            super::failure::remark(&notes);
+            table.add_rows(rows.into_iter().map(cells));
+            notes(report).for_each(|note| remark(&format!("note: {note}")));
             print(&lines(&table))
         }
     }

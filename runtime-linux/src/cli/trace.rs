@@ -1,7 +1,7 @@
 //! `natlet trace`: what happens to a packet and why, from the program alone.
 
 use super::args::{Output, TraceArgs};
-use super::failure::{Failure, print};
+use super::failure::{Failure, print, print_document};
 use super::{flows, input};
 use natlet_core::{
     Class, Decision, FrontendKind, ListKind, Packet, Policy, Program, ProgramFrontend, Protocol, Reason, Verdict,
@@ -47,11 +47,7 @@ pub fn run(args: &TraceArgs) -> Result<(), Failure> {
             let json = serde_json::to_string(&answer).map_err(|e| Failure::operation("writing JSON", e))?;
             print(&format!("{json}\n"))
         }
-        Output::Yaml => {
-            // JSON is YAML
-            let json = serde_json::to_string_pretty(&answer).map_err(|e| Failure::operation("writing YAML", e))?;
-            print(&format!("{json}\n"))
-        }
+        Output::Yaml => print_document(&answer, args.output),
         Output::Table | Output::Wide => print(&explain(&program, &packet, &decision, &answer, assumed)),
     }
 }

@@ -4,7 +4,7 @@
 //! client connects to every frontend; who answered is counted and held against what the program says.
 
 use super::args::{Output, TryArgs};
-use super::failure::{Failure, lines, print, remark};
+use super::failure::{Failure, lines, print, print_document, remark};
 use super::input;
 use crate::kernel;
 use crate::lab::{self, Listener, Plan, Probe, ProbeResult, Topology};
@@ -75,8 +75,7 @@ pub fn run(args: &TryArgs) -> Result<(), Failure> {
     let client = topology.client_addresses();
     match args.output {
         Output::Json | Output::Yaml => {
-            let json = serde_json::to_string_pretty(&document(&program, client, &rows, per_frontend));
-            print(&format!("{}\n", json.map_err(|e| Failure::operation("writing JSON", e))?))?;
+            print_document(&document(&program, client, &rows, per_frontend), args.output)?;
         }
         Output::Table | Output::Wide => print(&text(&program, client, &rows, per_frontend, loaded))?,
     }

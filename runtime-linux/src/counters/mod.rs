@@ -167,3 +167,88 @@ fn add<T: std::ops::Add<Output = T>>(a: Option<T>, b: Option<T>) -> Option<T> {
         (a, b) => a.or(b),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::lower::lower;
+    use crate::nft::model::{Count, Set};
+    use crate::nft::read::{LoadedSet, LoadedTable, Shape};
+    use crate::source::{ServiceBuf, TableBuf};
+    use crate::view::service_ports;
+    use natlet_core::table::Frontend as TableFrontend;
+
+    fn image() -> Image {
+        let mut table = TableBuf::default();
+        let frontend = |kind, address: &str, port| TableFrontend { kind, address: address.parse().unwrap(), port };
+        table.push(&ServiceBuf {
+            name: "shop/web:http".into(),
+            frontends: vec![
+                frontend(FrontendKind::ClusterIp, "10.96.0.7", 80),
+                frontend(FrontendKind::ClusterIp, "2001:db8::7", 80),
+                frontend(FrontendKind::NodePort, "0.0.0.0", 30080),
+            ],
+            ..ServiceBuf::default()
+        });
+        Image::compile(&table.as_table()).unwrap()
+    }
+
+    /// As the kernel holds it, after this many packets to each frontend.
+    fn loaded(image: &Image, packets: u64) -> Loaded {
+        let set = |mut set: Set| {
+            let mut elements = set.empty_elements();
+            for e in set.elements.iter() {
+                elements.push(e.key, e.data, e.comment);
+                elements.set_count(Count { packets, bytes: packets * 60 });
+            }
+            set.elements = elements;
+            LoadedSet { shape: Shape::of(&set), set, odd: false }
+        };
+        let tables = lower(&image.program(), "").tables.into_iter().map(|t| LoadedTable {
+            family: t.family,
+            name: t.name,
+            flags: 0,
+            comment: t.comment,
+            sets: t.sets.into_iter().map(set).collect(),
+            chains: Vec::new(),
+        });
+        Loaded { generation: 1, tables: tables.collect() }
+    }
+
+    #[test]
+    fn every_frontend_is_told_with_its_service() {
+        let loaded = loaded(&image(), 7);
+        let mut told: Vec<String> = counted(&loaded).iter().map(|c| format!("{} {}", c.name, c.frontend)).collect();
+        told.sort();
+        assert_eq!(told, ["10.96.0.7:80", "[2001:db8::7]:80", "node port 30080"].map(|f| format!("shop/web:http {f}")));
+        assert!(counted(&loaded).iter().all(|c| c.connections == 7));
+        assert!(counting(&loaded));
+    }
+
+    #[test]
+    fn a_service_without_a_name_is_the_sum_of_its_frontends() {
+        let named = image();
+        let mut bytes = named.as_bytes().to_vec();
+        let length = natlet_core::strip_names(&named.program(), &mut bytes).unwrap();
+        bytes.truncate(length);
+        for image in [named, Image::from_bytes(bytes).unwrap()] {
+            let rows = counted(&loaded(&image, 7)).into_iter().fold(Vec::<Row>::new(), |mut rows, c| {
+                match rows.iter_mut().find(|r| r.name == c.name) {
+                    Some(row) => row.connections += c.connections,
+                    None => rows.push(Row {
+                        name: c.name,
+                        protocol: c.frontend.protocol.name().into(),
+                        connections: c.connections,
+                        bytes: Some(1),
+                        ..Row::default()
+                    }),
+                }
+                rows
+            });
+            let report = Report { services: rows, ..Report::default() };
+            let total: u64 = service_ports(&image.program()).iter().map(|p| report.index().of(p).connections).sum();
+            assert_eq!(total, 21, "{report:?}");
+        }
+    }
+}

@@ -6,10 +6,10 @@
 //! hold, or without a ClusterIP, is an error that names it.
 
 mod objects;
-mod yaml;
 
 use super::recover::recover;
 use super::{ExportError, check};
+use crate::yaml;
 use natlet_core::Program;
 use serde_json::json;
 

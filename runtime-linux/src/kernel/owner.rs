@@ -45,7 +45,7 @@ pub struct Claim {
 }
 
 /// Claims natlet's tables for this socket. Those that their owner left behind become its own as they are: no packet and no
-/// rule notices. Those that never had an owner stay as they are until [`super::load_as`] replaces them.
+/// rule notices. Those that never had an owner stay as they are until [`super::Loader`] replaces them.
 ///
 /// # Errors
 /// [`LoadError::Owned`] if another process has them, whatever is wished for.

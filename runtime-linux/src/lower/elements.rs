@@ -1,15 +1,15 @@
 //! Fills a family's sets and maps from a program.
 
+use super::Select;
 use super::affinity::Affinity;
+use super::delta::Part;
+use super::features::Features;
 use super::ranges::merge;
-use super::{Features, Select};
 use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
 use natlet_core::{Choice, Cidr, EndpointList, FrontendKind, Policy, Program, ProgramFrontend, Record};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-/// Smallest `size` of a hashed set: small tables grow without a new one.
-const MIN_SIZE: u32 = 512;
 /// Longest comment on an element that fits its userdata, in bytes.
 const MAX_COMMENT: usize = 127;
 
@@ -75,7 +75,7 @@ impl Building {
     }
 
     pub(super) fn finish(self) -> Set {
-        let size = u32::try_from(self.elements.len()).unwrap_or(u32::MAX).saturating_mul(2).max(MIN_SIZE);
+        let count = u32::try_from(self.elements.len()).unwrap_or(u32::MAX);
         Set {
             name: self.name.into(),
             key: self.key,
@@ -83,7 +83,7 @@ impl Building {
             memory: None,
             counter: matches!(self.data, SetData::Verdict(_)),
             data: self.data,
-            size: (!self.interval).then(|| size.checked_next_power_of_two().unwrap_or(size)),
+            size: (!self.interval).then(|| Set::size_for(count)),
             comment: String::new(),
             elements: self.elements,
         }
@@ -114,12 +114,11 @@ impl Lists {
     }
 
     /// Enters a frontend's list: its verdict and its slots.
-    fn enter(&mut self, key: &[u8], list: &List<'_>, name: &str, selects: &mut BTreeSet<Select>) {
+    fn enter(&mut self, key: &[u8], list: &List<'_>, name: &str) {
         let verdict = match list {
             List::Refuse => Verdict::Goto("refuse".into()),
             List::Drop => Verdict::Drop,
             List::Draw(endpoints, select) => {
-                selects.insert(*select);
                 let endpoints = if select.affinity.is_some() { None } else { Some(endpoints) };
                 let mut slot = 0_u32;
                 let mut full = key.to_vec();
@@ -141,7 +140,7 @@ impl Lists {
 }
 
 /// What a frontend's map entry says.
-enum List<'a> {
+pub(super) enum List<'a> {
     Refuse,
     Drop,
     Draw(EndpointList<'a>, Select),
@@ -157,6 +156,52 @@ impl<'a> List<'a> {
             let hash = record.choice() == Choice::SourceHash;
             let affinity = record.affinity_timeout();
             Self::Draw(endpoints, Select { node_port, local, hash, affinity, slots: endpoints.slots() })
+        }
+    }
+
+    /// The chain that draws from it.
+    pub(super) fn select(&self) -> Option<Select> {
+        if let Self::Draw(_, select) = self { Some(*select) } else { None }
+    }
+}
+
+/// Where a frontend's connections go.
+pub(super) struct Route<'a> {
+    /// The list of everybody, or of everybody who is not from outside.
+    pub main: List<'a>,
+    /// It is the record's Local list.
+    main_is_local: bool,
+    /// The list for sources outside, where there is one of its own.
+    pub outside: Option<List<'a>>,
+    pub masquerade: Masquerade,
+}
+
+/// Which connections of a frontend are masqueraded by its kind and policy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Masquerade {
+    AsClusterIp,
+    Always,
+    FromNode,
+}
+
+impl<'a> Route<'a> {
+    fn of(f: &ProgramFrontend<'a>) -> Self {
+        let record = &f.record;
+        let (external, node_port) = (f.kind.is_external(), f.kind == FrontendKind::NodePort);
+        let policy = if external { record.external_policy() } else { record.internal_policy() };
+        // ClusterIPs look at one list only; external frontends under policy Local at both, by class of source
+        let main_is_local = !external && policy == Policy::Local;
+        let main = if main_is_local { record.local() } else { record.cluster() };
+        let outside = external && policy == Policy::Local && record.any_usable();
+        Self {
+            main: List::of(record, main, node_port, false),
+            main_is_local,
+            outside: outside.then(|| List::of(record, record.local(), node_port, true)),
+            masquerade: match (f.kind, policy) {
+                (FrontendKind::ClusterIp, _) => Masquerade::AsClusterIp,
+                (_, Policy::Cluster) => Masquerade::Always,
+                (_, Policy::Local) => Masquerade::FromNode,
+            },
         }
     }
 }
@@ -181,8 +226,9 @@ fn frontend_key(f: &ProgramFrontend<'_>) -> Vec<u8> {
     key
 }
 
-/// All sets of a family, in creation order, and the features that they stand for.
-pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
+/// All sets of a family, in creation order, with the elements of a part of the program (`None`: all of them), and the features
+/// that they stand for. The maps of session affinity are always whole: the numbers in them depend on each other.
+pub(super) fn fill(program: &Program<'_>, family: Family, info: &str, part: Option<&Part>) -> Filled {
     let v6 = family == Family::Ip6;
     let Fields { daddr, saddr } = Fields::of(family);
     let vip = [daddr, Field::L4Proto, Field::Dport];
@@ -200,41 +246,44 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
     let mut restricted = Building::set("restricted", &vip);
     let mut allowed = Building::ranges("allowed", &[daddr, Field::L4Proto, Field::Dport, saddr]);
     let mut affinity = Affinity::new(program, family);
-    let mut features = Features::default();
+    let mut features = Features::of_node(program, family);
 
-    let names: HashMap<u32, &str> = program.services().filter_map(|(r, name)| Some((r.offset(), name?.name))).collect();
+    // records come in the order of their offsets
+    let names: Vec<(u32, &str)> = program
+        .services()
+        .filter(|(record, _)| record.is_v6() == v6 && part.is_none_or(|p| p.has(record)))
+        .filter_map(|(record, name)| Some((record.offset(), name?.name)))
+        .collect();
     for f in program.frontends().filter(|f| f.address.is_ipv6() == v6) {
         let record = &f.record;
-        let name = names.get(&record.offset()).copied().unwrap_or("");
+        let route = Route::of(&f);
+        features.add(&f, &route);
+        let written = part.is_none_or(|p| p.has(record));
+        if !written && record.affinity_timeout().is_none() {
+            continue;
+        }
+        let name = names.binary_search_by_key(&record.offset(), |n| n.0).map_or("", |at| names[at].1);
         let key = frontend_key(&f);
-        let node_port = f.kind == FrontendKind::NodePort;
-        let policy = if f.kind.is_external() { record.external_policy() } else { record.internal_policy() };
-        // ClusterIPs look at one list only; external frontends under policy Local at both, by class of source
-        let main_is_local = !f.kind.is_external() && policy == Policy::Local;
-        let main = if main_is_local { record.local() } else { record.cluster() };
-        affinity.enter(&key, &f, false, main_is_local, name);
-        let lists = if node_port { &mut node_ports } else { &mut services };
-        lists.enter(&key, &List::of(record, main, node_port, false), name, &mut features.selects);
-        if f.kind.is_external() && policy == Policy::Local && record.any_usable() {
-            let lists = if node_port { &mut local_node_ports } else { &mut local_services };
-            let list = List::of(record, record.local(), node_port, true);
-            lists.enter(&key, &list, name, &mut features.selects);
+        affinity.enter(&key, &f, false, route.main_is_local, name);
+        if route.outside.is_some() {
             affinity.enter(&key, &f, true, true, name);
         }
-        let (set, protocols) = match (f.kind, policy) {
-            (FrontendKind::ClusterIp, _) => (None, None),
-            (FrontendKind::NodePort, Policy::Cluster) => {
-                (Some(&mut masquerade_node_ports), Some(&mut features.masquerade_node_ports))
-            }
-            (FrontendKind::NodePort, Policy::Local) => {
-                (Some(&mut masquerade_local_node_ports), Some(&mut features.masquerade_local_node_ports))
-            }
-            (_, Policy::Cluster) => (Some(&mut masquerade), Some(&mut features.masquerade)),
-            (_, Policy::Local) => (Some(&mut masquerade_node), Some(&mut features.masquerade_node)),
-        };
-        if let (Some(set), Some(protocols)) = (set, protocols) {
+        if !written {
+            continue;
+        }
+        let node_port = f.kind == FrontendKind::NodePort;
+        (if node_port { &mut node_ports } else { &mut services }).enter(&key, &route.main, name);
+        if let Some(outside) = &route.outside {
+            (if node_port { &mut local_node_ports } else { &mut local_services }).enter(&key, outside, name);
+        }
+        if let Some(set) = match route.masquerade {
+            Masquerade::AsClusterIp => None,
+            Masquerade::Always if node_port => Some(&mut masquerade_node_ports),
+            Masquerade::Always => Some(&mut masquerade),
+            Masquerade::FromNode if node_port => Some(&mut masquerade_local_node_ports),
+            Masquerade::FromNode => Some(&mut masquerade_node),
+        } {
             set.elements.push(&key, &[], "");
-            protocols.insert(f.protocol);
         }
         if f.kind == FrontendKind::LoadBalancer
             && let Some(ranges) = record.source_ranges()
@@ -262,28 +311,24 @@ pub fn fill(program: &Program<'_>, family: Family, info: &str) -> Filled {
     let service_cidrs = interval("service-cidrs", daddr, context.service_cidrs().collect());
 
     let mut cluster_ips = Building::set("cluster-ips", &[daddr]);
-    for ip in program.cluster_ips().filter(|ip| ip.is_ipv6() == v6) {
-        cluster_ips.elements.push(&address_bytes(ip), &[], "");
-    }
     let mut hairpin = Building::set("hairpin", &[saddr, daddr]);
-    for address in endpoint_addresses(program, v6) {
-        hairpin.elements.push(&address_bytes(address).repeat(2), &[], "");
+    let mut one = |ip: IpAddr| cluster_ips.elements.push(&address_bytes(ip), &[], "");
+    let mut itself = |ip: IpAddr| hairpin.elements.push(&address_bytes(ip).repeat(2), &[], "");
+    match part {
+        None => {
+            program.cluster_ips().filter(|ip| ip.is_ipv6() == v6).for_each(&mut one);
+            endpoint_addresses(program, v6).into_iter().for_each(&mut itself);
+        }
+        Some(part) => {
+            part.cluster_ips.iter().filter(|ip| ip.is_ipv6() == v6).copied().for_each(&mut one);
+            part.endpoints.iter().filter(|ip| ip.is_ipv6() == v6).copied().for_each(&mut itself);
+        }
     }
     let mut about = Building::set("program", &[Field::Mark]);
     about.elements.push(&1_u32.to_ne_bytes(), &[], clip(info));
 
-    features.cluster_ips = !cluster_ips.elements.is_empty();
-    features.node_ports = !node_ports.verdicts.elements.is_empty();
-    features.local_services = !local_services.verdicts.elements.is_empty();
-    features.local_node_ports = !local_node_ports.verdicts.elements.is_empty();
     features.siblings = affinity.has_siblings();
-    features.restricted = !restricted.elements.is_empty();
-    features.hairpin = !hairpin.elements.is_empty();
-    features.pods = !pods.elements.is_empty();
     features.node_port_addresses = !node_port_addresses.elements.is_empty();
-    features.service_cidrs = !service_cidrs.elements.is_empty();
-    features.masquerade_all = context.masquerade_all();
-    features.localhost_node_ports = context.localhost_node_ports() && !v6;
     let sets = [
         about,
         pods,

@@ -16,13 +16,18 @@
 //! with a service's address, and the client's next try finds the new endpoints.
 
 mod affinity;
+mod delta;
 mod elements;
+mod features;
 mod ranges;
 mod rules;
 
+pub use delta::{Delta, delta};
+
 use crate::nft::model::{Family, Ruleset, Table};
-use natlet_core::{Program, Protocol};
-use std::collections::BTreeSet;
+use delta::Part;
+use features::Features;
+use natlet_core::Program;
 
 /// Name of natlet's table in either family.
 pub const TABLE: &str = "natlet";
@@ -36,23 +41,28 @@ pub const FRONTENDS: [&str; 4] = ["services", "local-services", "node-ports", "l
 /// A family without frontends and service CIDRs has no table; a program without any has an empty IPv4 one, which
 /// carries `info`.
 pub fn lower(program: &Program<'_>, info: &str) -> Ruleset {
-    let mut tables = Vec::new();
-    for family in [Family::Ip, Family::Ip6] {
-        let v6 = family == Family::Ip6;
-        let used = program.frontends().any(|f| f.address.is_ipv6() == v6)
-            || program.context().service_cidrs().any(|c| c.address.is_ipv6() == v6);
-        if used {
-            tables.push(lower_family(program, family, info));
-        }
+    lower_part(program, info, None)
+}
+
+/// As [`lower`], with all chains, rules and sets, and of the elements those of a part of the program (`None`: all).
+fn lower_part(program: &Program<'_>, info: &str, part: Option<&Part>) -> Ruleset {
+    let mut families: Vec<Family> = [Family::Ip, Family::Ip6].into_iter().filter(|f| is_used(program, *f)).collect();
+    if families.is_empty() {
+        families.push(Family::Ip);
     }
-    if tables.is_empty() {
-        tables.push(lower_family(program, Family::Ip, info));
-    }
+    let tables = families.into_iter().map(|family| lower_family(program, family, info, part)).collect();
     Ruleset { tables, ..Ruleset::default() }
 }
 
-fn lower_family(program: &Program<'_>, family: Family, info: &str) -> Table {
-    let mut filled = elements::fill(program, family, info);
+fn is_used(program: &Program<'_>, family: Family) -> bool {
+    let v6 = family == Family::Ip6;
+    program.context().service_cidrs().any(|c| c.address.is_ipv6() == v6)
+        // records are walked faster than frontends, and most programs have none of IPv6
+        || (program.records().any(|r| r.is_v6() == v6) && program.frontends().any(|f| f.address.is_ipv6() == v6))
+}
+
+fn lower_family(program: &Program<'_>, family: Family, info: &str, part: Option<&Part>) -> Table {
+    let mut filled = elements::fill(program, family, info, part);
     let (chains, base_chains) = rules::chains(family, &filled.features);
     filled.sets.retain(|s| filled.features.keeps(&s.name));
     Table {
@@ -62,62 +72,6 @@ fn lower_family(program: &Program<'_>, family: Family, info: &str) -> Table {
         sets: filled.sets,
         chains,
         base_chains,
-    }
-}
-
-/// What a family's table needs rules for.
-#[expect(clippy::struct_excessive_bools, reason = "each says whether a kind of rule is there")]
-#[derive(Clone, Debug, Default)]
-struct Features {
-    /// Numbers of slots, by the map that they are drawn from and the way of drawing.
-    selects: BTreeSet<Select>,
-    /// Some list or service cannot be reached: chain `refuse` is used.
-    cluster_ips: bool,
-    node_ports: bool,
-    local_services: bool,
-    local_node_ports: bool,
-    /// Protocols of the frontends in each masquerade set.
-    masquerade: BTreeSet<Protocol>,
-    masquerade_node: BTreeSet<Protocol>,
-    masquerade_node_ports: BTreeSet<Protocol>,
-    masquerade_local_node_ports: BTreeSet<Protocol>,
-    /// Some service remembers clients, with endpoints in both of its lists.
-    siblings: bool,
-    restricted: bool,
-    hairpin: bool,
-    pods: bool,
-    node_port_addresses: bool,
-    service_cidrs: bool,
-    masquerade_all: bool,
-    localhost_node_ports: bool,
-}
-
-impl Features {
-    /// Whether a set is referred to; one that is not is left out.
-    fn keeps(&self, set: &str) -> bool {
-        let from = |map: &str| self.selects.iter().any(|s| s.map() == map);
-        match set {
-            "local-services" => self.local_services,
-            "node-ports" => self.node_ports,
-            "local-node-ports" => self.local_node_ports,
-            "affinity-ids" | "local-affinity-ids" | "node-port-affinity-ids" | "local-node-port-affinity-ids" => {
-                from(set)
-            }
-            "affinity" | "affinity-draws" | "affinity-endpoints" => self.selects.iter().any(|s| s.affinity.is_some()),
-            "affinity-siblings" => self.siblings,
-            "endpoints" | "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
-            "masquerade-always" => !self.masquerade.is_empty(),
-            "masquerade-node" => !self.masquerade_node.is_empty(),
-            "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),
-            "masquerade-local-node-ports" => !self.masquerade_local_node_ports.is_empty(),
-            "restricted" | "allowed" => self.restricted,
-            "hairpin" => self.hairpin,
-            "pods" => self.pods,
-            "node-port-addresses" => self.node_port_addresses,
-            "service-cidrs" => self.service_cidrs,
-            "cluster-ips" => self.cluster_ips,
-            _ => true,
-        }
     }
 }
 

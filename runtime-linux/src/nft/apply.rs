@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::diff::{Phase, PhaseName, Plan, Summary, plan, plan_replacing};
 use super::forget::forget;
 use super::model::Ruleset;
-use super::read::{read, read_objects};
+use super::read::{Loaded, read_expecting, read_objects};
 use super::wire::{Batch, Place};
 use crate::netlink::{LoadError, Netlink};
 
@@ -30,6 +30,17 @@ pub struct Outcome {
     pub forgotten: usize,
     /// How often the work was begun again because others changed the ruleset.
     pub retries: u32,
+    /// The kernel's generation after the last transaction: as long as it stays, nobody has changed anything.
+    pub generation: u32,
+}
+
+impl Outcome {
+    /// Whether nothing but elements changed.
+    pub fn keeps_objects(&self) -> bool {
+        let s = &self.summary;
+        let objects = s.new_objects + s.gone_objects + s.changed_chains + s.replaced.len();
+        objects == 0 && !self.phases.contains(&PhaseName::Grow)
+    }
 }
 
 impl std::fmt::Display for Outcome {
@@ -60,13 +71,14 @@ impl std::fmt::Display for Outcome {
 pub fn apply(netlink: &mut Netlink, wanted: &Ruleset) -> Result<Outcome, LoadError> {
     let mut replace: Option<String> = None;
     for retries in 0..ATTEMPTS {
-        let current = read(netlink)?;
+        let current = read_expecting(netlink, wanted)?;
         let plan = match &replace {
             None => plan(&current, wanted),
             Some(reason) => plan_replacing(&current, wanted, reason),
         };
-        match send(netlink, &plan, wanted, current.generation) {
-            Ok(outcome) => return Ok(Outcome { retries, ..outcome }),
+        let mut outcome = Outcome { retries, ..Outcome::default() };
+        match send(netlink, &plan, wanted, current.generation, &mut outcome) {
+            Ok(()) => return Ok(outcome),
             Err(LoadError::Stale) => pause(retries),
             // A small step that the kernel refuses although nothing changed meanwhile (a set it will not let grow, elements
             // of another author): the whole table is the way that needs nothing of what is there.
@@ -77,6 +89,36 @@ pub fn apply(netlink: &mut Netlink, wanted: &Ruleset) -> Result<Outcome, LoadErr
         }
     }
     Err(LoadError::Changing)
+}
+
+/// How [`apply_known`] ended.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// The wanted ruleset is in force.
+    Done(Outcome),
+    /// The ruleset is of another generation; nothing was sent.
+    Moved,
+    /// What is loaded is not what it was thought to be, or a table has to be written whole: [`apply`] does what is left.
+    Unknown,
+}
+
+/// As [`apply`] for who knows what is loaded: nothing is read, and both sides may leave out elements that they share.
+///
+/// # Errors
+/// As of [`apply`]; a part of the transactions may be in force.
+pub fn apply_known(netlink: &mut Netlink, current: &Loaded, wanted: &Ruleset) -> Result<Known, LoadError> {
+    let plan = plan(current, wanted);
+    if !plan.is_gradual() {
+        return Ok(Known::Unknown);
+    }
+    let mut outcome = Outcome::default();
+    match send(netlink, &plan, wanted, current.generation, &mut outcome) {
+        Ok(()) => Ok(Known::Done(outcome)),
+        Err(LoadError::Stale) if outcome.transactions == 0 => Ok(Known::Moved),
+        Err(LoadError::Stale) => Ok(Known::Unknown),
+        Err(e) if is_conflict(&e) => Ok(Known::Unknown),
+        Err(e) => Err(e),
+    }
 }
 
 /// Deletes natlet's tables of both families and nothing else. `Ok(false)`: there were none.
@@ -100,17 +142,25 @@ pub fn remove(netlink: &mut Netlink) -> Result<bool, LoadError> {
     Err(LoadError::Changing)
 }
 
-fn send(netlink: &mut Netlink, plan: &Plan<'_>, wanted: &Ruleset, mut generation: u32) -> Result<Outcome, LoadError> {
-    let mut outcome = Outcome { summary: plan.summary.clone(), ..Outcome::default() };
+/// Sends a plan's transactions; `outcome` counts those that are in force, also where one fails.
+fn send(
+    netlink: &mut Netlink,
+    plan: &Plan<'_>,
+    wanted: &Ruleset,
+    mut generation: u32,
+    outcome: &mut Outcome,
+) -> Result<(), LoadError> {
+    outcome.summary = plan.summary.clone();
     let (clean, others): (Vec<&Phase<'_>>, Vec<&Phase<'_>>) =
         plan.phases.iter().partition(|phase| phase.name == PhaseName::Clean);
-    generation = send_phases(netlink, &others, generation, &mut outcome)?;
+    generation = send_phases(netlink, &others, generation, outcome)?;
     // What is gone is cleaned up last, so a load that was interrupted before is found here again.
     if !clean.is_empty() {
         outcome.forgotten = forget(netlink, wanted, &mut generation)?;
-        send_phases(netlink, &clean, generation, &mut outcome)?;
+        generation = send_phases(netlink, &clean, generation, outcome)?;
     }
-    Ok(outcome)
+    outcome.generation = generation;
+    Ok(())
 }
 
 /// Sends transactions in order; returns the generation after the last.

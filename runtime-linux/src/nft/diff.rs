@@ -80,6 +80,12 @@ impl<'a> Plan<'a> {
         self.phases.is_empty()
     }
 
+    /// Whether it needs nothing but what differs: no table is made, deleted or replaced.
+    pub fn is_gradual(&self) -> bool {
+        let whole = |o: &Operation<'_>| matches!(o, Operation::NewTable(..) | Operation::DeleteTable(_));
+        self.phases.iter().all(|phase| !phase.operations.iter().any(whole))
+    }
+
     /// Every element that differs.
     pub fn element_changes(&self) -> impl Iterator<Item = ElementChange<'a>> + '_ {
         self.sets.iter().flat_map(SetChange::elements)
@@ -256,7 +262,7 @@ impl<'a> Work<'a> {
         let change = SetChange::between(place, &have.set, set);
         let (added, removed, changed) = change.counts();
         if let Some(size) = have.set.size {
-            let during = u32::try_from(have.set.elements.len() + added).unwrap_or(u32::MAX);
+            let during = have.count().saturating_add(u32::try_from(added).unwrap_or(u32::MAX));
             let needed = set.size.unwrap_or(0).max(during);
             if needed > size {
                 self.grow.push(Operation::GrowSet(place, set, needed));

@@ -46,6 +46,7 @@ impl Ownership {
 
 impl Ruleset {
     /// The same with no set that counts.
+    #[must_use]
     pub fn without_counters(mut self) -> Self {
         self.tables.iter_mut().flat_map(|t| &mut t.sets).for_each(|set| set.counter = false);
         self
@@ -97,6 +98,13 @@ pub struct Set {
 }
 
 impl Set {
+    /// The `size` of a hashed set with so many elements: with room for as many again, so that it seldom has to grow.
+    pub fn size_for(elements: u32) -> u32 {
+        const LEAST: u32 = 512;
+        let roomy = elements.saturating_mul(2).max(LEAST);
+        roomy.checked_next_power_of_two().unwrap_or(roomy)
+    }
+
     /// Bytes of data that [`Elements`] of this set have per element: the value, a verdict's index, the end of a range.
     pub fn data_width(&self) -> usize {
         match &self.data {

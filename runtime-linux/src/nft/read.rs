@@ -5,8 +5,9 @@
 //! understanding to be replaced.
 
 mod collector;
+mod keyed;
 
-use super::model::{Elements, Family, Set, SetData, width};
+use super::model::{Elements, Family, Ruleset, Set, SetData, Table, width};
 use super::wire::attribute::{attributes, find};
 use super::wire::element::read as read_elements;
 use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
@@ -54,8 +55,18 @@ pub struct LoadedSet {
     pub set: Set,
     /// What the kernel knows of its form.
     pub shape: Shape,
+    /// Elements in the kernel; `None` where it does not say (NFTA_SET_COUNT, Linux 6.18).
+    pub said: Option<u32>,
     /// It holds what natlet never writes (a catch-all element, a key of another length).
     pub odd: bool,
+}
+
+impl LoadedSet {
+    /// Elements in the kernel, read or not; a range counts once where it was read.
+    pub fn count(&self) -> u32 {
+        let read = u32::try_from(self.set.elements.len()).unwrap_or(u32::MAX);
+        if self.set.interval && read > 0 { read } else { self.said.unwrap_or(read) }
+    }
 }
 
 /// The form of a set in the kernel's words.
@@ -136,10 +147,59 @@ pub struct LoadedRule {
     pub comment: String,
 }
 
+impl Loaded {
+    /// These objects with the elements of a ruleset. `None` unless they are of the same tables and sets.
+    pub fn holding(&self, ruleset: &Ruleset) -> Option<Self> {
+        let mut loaded = self.clone();
+        let same = |a: &LoadedTable, b: &Table| a.family == b.family && a.sets.len() == b.sets.len();
+        if loaded.tables.len() != ruleset.tables.len() {
+            return None;
+        }
+        for (have, table) in loaded.tables.iter_mut().zip(&ruleset.tables) {
+            if !same(have, table) {
+                return None;
+            }
+            for set in &table.sets {
+                let have = have.sets.iter_mut().find(|s| s.set.name == set.name)?;
+                if have.odd || !have.shape.fits(&Shape::of(set)) {
+                    return None;
+                }
+                (have.set.data, have.set.elements) = (set.data.clone(), set.elements.clone());
+            }
+        }
+        Some(loaded)
+    }
+
+    /// These objects after elements of a ruleset have taken the place of those that they hold. No elements are left in
+    /// them, but how many the kernel has is known.
+    pub fn after(mut self, generation: u32, ruleset: &Ruleset) -> Self {
+        self.generation = generation;
+        for (have, table) in self.tables.iter_mut().zip(&ruleset.tables) {
+            let len = |set: &Set| u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
+            for have in &mut have.sets {
+                let Some(set) = table.sets.iter().find(|s| s.name == have.set.name) else { continue };
+                have.said = have.said.map(|said| said.saturating_sub(len(&have.set)).saturating_add(len(set)));
+                have.set.elements = have.set.empty_elements();
+            }
+        }
+        self
+    }
+}
+
 /// Reads natlet's tables with all elements. 100,000 elements take the kernel about 0.2 s, and twice as many four times as
-/// long (every part of a dump starts its walk anew).
+/// long (every part of a dump starts its walk anew): where it is known what should be there, [`read_expecting`] is faster.
 pub fn read(netlink: &mut Netlink) -> Result<Loaded, LoadError> {
-    read_matching(netlink, |_| true)
+    read_with(netlink, &|_, _| Want::Dump)
+}
+
+/// As [`read`], for who has an idea of what is there: the elements of a large set are asked for by the keys that are
+/// expected, which takes linear time. Only if the kernel has others than these is the set dumped.
+pub fn read_expecting(netlink: &mut Netlink, expected: &Ruleset) -> Result<Loaded, LoadError> {
+    read_with(netlink, &|family, have| {
+        let table = expected.tables.iter().find(|t| t.family == family);
+        let set = table.and_then(|t| t.sets.iter().find(|s| s.name == have.set.name));
+        set.filter(|s| s.elements.len() > keyed::LARGE).map_or(Want::Dump, Want::Keys)
+    })
 }
 
 /// Reads natlet's tables without the elements of their sets: cheap at any size.
@@ -149,12 +209,36 @@ pub fn read_objects(netlink: &mut Netlink) -> Result<Loaded, LoadError> {
 
 /// Reads natlet's tables with the elements of the sets whose name is wanted.
 pub fn read_matching(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> Result<Loaded, LoadError> {
+    read_with(netlink, &|_, have| if elements(&have.set.name) { Want::Dump } else { Want::Nothing })
+}
+
+/// Reads natlet's tables with the elements of the sets whose name is wanted, and of those of which only so can be known how
+/// many they have: the kernel does not say, or has two for a range (sets of ranges of one field, which are small).
+pub fn read_counts(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> Result<Loaded, LoadError> {
+    read_with(netlink, &|_, have| {
+        let bounds = have.set.interval && have.set.key.len() == 1;
+        if bounds || have.said.is_none() || elements(&have.set.name) { Want::Dump } else { Want::Nothing }
+    })
+}
+
+/// How to read a set's elements.
+enum Want<'w> {
+    Nothing,
+    Dump,
+    /// As those of this set, or else all.
+    Keys(&'w Set),
+}
+
+/// Says how to read each set.
+type Wish<'w> = dyn Fn(Family, &LoadedSet) -> Want<'w> + 'w;
+
+fn read_with<'w>(netlink: &mut Netlink, want: &Wish<'w>) -> Result<Loaded, LoadError> {
     for _ in 0..ATTEMPTS {
         let generation = netlink.generation()?;
         let mut reader = Reader { netlink, generation, consistent: true };
         let mut loaded = Loaded { generation, tables: Vec::new() };
         for family in [Family::Ip, Family::Ip6] {
-            loaded.tables.extend(reader.table(family, &elements)?);
+            loaded.tables.extend(reader.table(family, want)?);
         }
         if reader.consistent && netlink.generation()? == generation {
             return Ok(loaded);
@@ -166,8 +250,8 @@ pub fn read_matching(netlink: &mut Netlink, elements: impl Fn(&str) -> bool) -> 
 /// Reads what the kernel's rules have put into a memory. Elements may come and go meanwhile.
 pub fn read_memory(netlink: &mut Netlink, family: Family, set: &Set) -> Result<Elements, LoadError> {
     let generation = netlink.generation()?;
-    let mut loaded =
-        LoadedSet { set: Set { elements: set.empty_elements(), ..set.clone() }, shape: Shape::of(set), odd: false };
+    let set = Set { elements: set.empty_elements(), ..set.clone() };
+    let mut loaded = LoadedSet { shape: Shape::of(&set), set, said: None, odd: false };
     Reader { netlink, generation, consistent: true }.elements(family, &mut loaded)?;
     Ok(loaded.set.elements)
 }
@@ -181,7 +265,7 @@ struct Reader<'n> {
 }
 
 impl Reader<'_> {
-    fn table(&mut self, family: Family, elements: &dyn Fn(&str) -> bool) -> Result<Option<LoadedTable>, LoadError> {
+    fn table<'w>(&mut self, family: Family, want: &Wish<'w>) -> Result<Option<LoadedTable>, LoadError> {
         let mut table = None;
         self.netlink.get(
             kind::GETTABLE,
@@ -205,9 +289,14 @@ impl Reader<'_> {
         let Some(mut table) = table else { return Ok(None) };
         table.sets = self.sets(family)?;
         table.chains = self.chains(family)?;
-        let wanted = |s: &&mut LoadedSet| !s.set.key.is_empty() && s.set.memory.is_none() && elements(&s.set.name);
-        for set in table.sets.iter_mut().filter(wanted) {
-            self.elements(family, set)?;
+        let readable = |s: &&mut LoadedSet| !s.set.key.is_empty() && s.set.memory.is_none();
+        for set in table.sets.iter_mut().filter(readable) {
+            match want(family, set) {
+                Want::Nothing => {}
+                Want::Dump => self.elements(family, set)?,
+                Want::Keys(expected) if self.elements_by_key(family, set, expected)? => {}
+                Want::Keys(_) => self.elements(family, set)?,
+            }
         }
         Ok(Some(table))
     }
@@ -272,7 +361,7 @@ impl Reader<'_> {
 }
 
 fn parse_set(body: &[u8]) -> Option<LoadedSet> {
-    let (mut name, mut shape, mut size) = (None, Shape::default(), None);
+    let (mut name, mut shape, mut size, mut said) = (None, Shape::default(), None, None);
     for a in attributes(body) {
         match a.kind {
             2 => name = Some(a.text()),
@@ -284,6 +373,7 @@ fn parse_set(body: &[u8]) -> Option<LoadedSet> {
             9 => size = find(a.value, 1).map(|s| s.u32()),
             13 => shape.userdata = a.value.to_vec(),
             17 => shape.counter = expression::read_counter(a.value).is_some(),
+            20 => said = Some(a.u32()),
             _ => {}
         }
     }
@@ -309,7 +399,7 @@ fn parse_set(body: &[u8]) -> Option<LoadedSet> {
         set.key = Vec::new();
     }
     set.elements = set.empty_elements();
-    Some(LoadedSet { set, shape, odd: false })
+    Some(LoadedSet { set, shape, said, odd: false })
 }
 
 fn parse_chain(body: &[u8]) -> Option<LoadedChain> {

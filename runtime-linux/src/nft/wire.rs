@@ -14,7 +14,7 @@ mod set;
 mod subject;
 pub mod userdata;
 
-pub use header::{Message, kind, messages, request};
+pub use header::{Answer, Message, kind, messages, request};
 pub use set::{VERDICT_TYPE, data_type, set_flag, set_flags, type_number};
 
 use std::iter::Peekable;

@@ -106,6 +106,15 @@ impl Place {
     }
 }
 
+/// The same stretch of the same file; two files of one name are two.
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && (self.start, self.end) == (other.start, other.end)
+    }
+}
+
+impl Eq for Place {}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, column) = self.file.position(self.start);

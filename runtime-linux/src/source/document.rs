@@ -6,6 +6,7 @@
 use super::address::{self, Role};
 use super::diagnostic::{Diagnostic, Place, Sink, SourceFile, quote};
 use natlet_core::table::Cidr;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -15,32 +16,32 @@ pub(super) const MAX_DEPTH: usize = 64;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub value: Value,
+pub(super) struct Node<'t> {
+    pub value: Value<'t>,
     /// Byte offsets in the file.
     pub span: (u32, u32),
 }
 
 /// A value.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum Value<'t> {
     /// Text, or a number, truth value or null where it is not `quoted`.
-    Scalar { text: String, quoted: bool },
+    Scalar { text: Cow<'t, str>, quoted: bool },
     /// A list.
-    Seq(Vec<Node>),
+    Seq(Vec<Node<'t>>),
     /// A map, in the order of the file, without duplicate keys.
-    Map(Vec<Entry>),
+    Map(Vec<Entry<'t>>),
 }
 
 /// One key of a map with its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub key: String,
+pub(super) struct Entry<'t> {
+    pub key: Cow<'t, str>,
     pub key_span: (u32, u32),
-    pub value: Node,
+    pub value: Node<'t>,
 }
 
-impl Node {
+impl<'t> Node<'t> {
     /// The value of `key`; `None` where this is no map, has no such key, or its value is null.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.get_even_null(key).filter(|node| !node.is_null())
@@ -57,7 +58,7 @@ impl Node {
     }
 
     /// The keys and values; none where this is no map.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Entry<'t>] {
         match &self.value {
             Value::Map(entries) => entries,
             _ => &[],
@@ -74,7 +75,7 @@ impl Node {
 
     /// YAML's null, in each of its spellings.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, quoted: false } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.value, Value::Scalar { text, quoted: false } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
     /// What it is, for a message.
@@ -85,7 +86,7 @@ impl Node {
             Value::Scalar { .. } if self.is_null() => "nothing",
             Value::Scalar { quoted: true, .. } => "text",
             Value::Scalar { text, .. } if text.parse::<f64>().is_ok() => "a number",
-            Value::Scalar { text, .. } if matches!(text.as_str(), "true" | "false") => "a truth value",
+            Value::Scalar { text, .. } if matches!(&**text, "true" | "false") => "a truth value",
             Value::Scalar { .. } => "text",
         }
     }
@@ -134,13 +135,13 @@ impl Walker<'_> {
         self.sink.push(Diagnostic::warning(title).at(place, label).help(help));
     }
 
-    fn wrong_type(&mut self, node: &Node, what: &str, wanted: &str) {
+    fn wrong_type(&mut self, node: &Node<'_>, what: &str, wanted: &str) {
         let got = node.describe();
         self.problem(node.span, format!("{what} must be {wanted}"), format!("this is {got}"), format!("give {wanted}"));
     }
 
     /// The node if it is a map.
-    pub fn map<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Node> {
+    pub fn map<'n>(&mut self, node: &'n Node<'n>, what: &str) -> Option<&'n Node<'n>> {
         if !matches!(node.value, Value::Map(_)) {
             self.wrong_type(node, what, "a map");
             return None;
@@ -149,12 +150,12 @@ impl Walker<'_> {
     }
 
     /// The map under a key, if there.
-    pub fn map_at<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n Node> {
+    pub fn map_at<'n>(&mut self, node: &'n Node<'n>, key: &str) -> Option<&'n Node<'n>> {
         self.map(node.get(key)?, key)
     }
 
     /// The items of a list.
-    pub fn seq<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+    pub fn seq<'n>(&mut self, node: &'n Node<'n>, what: &str) -> &'n [Node<'n>] {
         if let Value::Seq(items) = &node.value {
             items
         } else {
@@ -164,12 +165,12 @@ impl Walker<'_> {
     }
 
     /// The items of the list under a key; none if it is absent.
-    pub fn seq_at<'n>(&mut self, node: &'n Node, key: &str) -> &'n [Node] {
+    pub fn seq_at<'n>(&mut self, node: &'n Node<'n>, key: &str) -> &'n [Node<'n>] {
         node.get(key).map_or(&[], |list| self.seq(list, key))
     }
 
     /// The items of a list, or the single value itself.
-    pub fn one_or_many<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+    pub fn one_or_many<'n>(&mut self, node: &'n Node<'n>, what: &str) -> &'n [Node<'n>] {
         match &node.value {
             Value::Seq(items) => items,
             Value::Scalar { .. } => std::slice::from_ref(node),
@@ -181,7 +182,7 @@ impl Walker<'_> {
     }
 
     /// The text.
-    pub fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n str> {
+    pub fn text<'n>(&mut self, node: &'n Node<'n>, what: &str) -> Option<&'n str> {
         match &node.value {
             Value::Scalar { text, quoted } if *quoted || !(self.quoted_text || node.is_null()) => Some(text),
             _ => {
@@ -192,12 +193,12 @@ impl Walker<'_> {
     }
 
     /// The text under a key, if there.
-    pub fn text_at<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n str> {
+    pub fn text_at<'n>(&mut self, node: &'n Node<'n>, key: &str) -> Option<&'n str> {
         self.text(node.get(key)?, key)
     }
 
     /// The text under a key that must be there.
-    pub fn required_text<'n>(&mut self, node: &'n Node, key: &str, owner: &str) -> Option<&'n str> {
+    pub fn required_text<'n>(&mut self, node: &'n Node<'n>, key: &str, owner: &str) -> Option<&'n str> {
         let Some(value) = node.get(key) else {
             self.problem(node.span, format!("{owner} has no {key}"), "", format!("add {key}"));
             return None;
@@ -206,7 +207,7 @@ impl Walker<'_> {
     }
 
     /// A whole number within a range.
-    pub fn integer(&mut self, node: &Node, what: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
+    pub fn integer(&mut self, node: &Node<'_>, what: &str, allowed: RangeInclusive<u64>) -> Option<u64> {
         let Value::Scalar { text, quoted: false } = &node.value else {
             self.wrong_type(node, what, "a whole number");
             return None;
@@ -231,19 +232,19 @@ impl Walker<'_> {
     }
 
     /// A port: 1 to 65535.
-    pub fn port(&mut self, node: &Node, what: &str) -> Option<u16> {
+    pub fn port(&mut self, node: &Node<'_>, what: &str) -> Option<u16> {
         self.integer(node, what, 1..=65535).and_then(|port| u16::try_from(port).ok())
     }
 
     /// The port under a key; absent and 0 both mean none, as Kubernetes has it.
-    pub fn port_or_none(&mut self, node: &Node, key: &str) -> Option<u16> {
+    pub fn port_or_none(&mut self, node: &Node<'_>, key: &str) -> Option<u16> {
         let value = node.get(key)?;
         let port = self.integer(value, key, 0..=65535)?;
         u16::try_from(port).ok().filter(|port| *port != 0)
     }
 
     /// A truth value.
-    pub fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+    pub fn boolean(&mut self, node: &Node<'_>, what: &str) -> Option<bool> {
         match &node.value {
             Value::Scalar { text, quoted: false } if text == "true" => Some(true),
             Value::Scalar { text, quoted: false } if text == "false" => Some(false),
@@ -255,12 +256,12 @@ impl Walker<'_> {
     }
 
     /// The truth value under a key, if there.
-    pub fn boolean_at(&mut self, node: &Node, key: &str) -> Option<bool> {
+    pub fn boolean_at(&mut self, node: &Node<'_>, key: &str) -> Option<bool> {
         self.boolean(node.get(key)?, key)
     }
 
     /// One word out of a few.
-    pub fn word<T: Copy>(&mut self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+    pub fn word<T: Copy>(&mut self, node: &Node<'_>, what: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node, what)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*value);
@@ -275,25 +276,31 @@ impl Walker<'_> {
     }
 
     /// The word under a key, or the default.
-    pub fn word_at<T: Copy + Default>(&mut self, node: &Node, key: &str, words: &[(&str, T)]) -> T {
+    pub fn word_at<T: Copy + Default>(&mut self, node: &Node<'_>, key: &str, words: &[(&str, T)]) -> T {
         node.get(key).and_then(|value| self.word(value, key, words)).unwrap_or_default()
     }
 
     /// An address that can play this role.
-    pub fn address(&mut self, node: &Node, what: &str, role: Role) -> Option<IpAddr> {
+    pub fn address(&mut self, node: &Node<'_>, what: &str, role: Role) -> Option<IpAddr> {
         let text = self.text(node, what)?;
         let parsed = address::parse(text).and_then(|address| address::suits(address, role).map(|()| address));
         self.found(parsed, node, what, text)
     }
 
     /// An address prefix.
-    pub fn cidr(&mut self, node: &Node, what: &str) -> Option<Cidr> {
+    pub fn cidr(&mut self, node: &Node<'_>, what: &str) -> Option<Cidr> {
         let text = self.text(node, what)?;
         self.found(address::parse_cidr(text), node, what, text)
     }
 
     /// What was parsed, or `None` and the complaint filed.
-    pub fn found<T>(&mut self, parsed: Result<T, address::Fault>, node: &Node, what: &str, text: &str) -> Option<T> {
+    pub fn found<T>(
+        &mut self,
+        parsed: Result<T, address::Fault>,
+        node: &Node<'_>,
+        what: &str,
+        text: &str,
+    ) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -304,9 +311,9 @@ impl Walker<'_> {
     }
 
     /// Complains about keys that are not in `known`, with the nearest one that is.
-    pub fn only_keys(&mut self, node: &Node, owner: &str, known: &[&str]) {
+    pub fn only_keys(&mut self, node: &Node<'_>, owner: &str, known: &[&str]) {
         for entry in node.entries() {
-            if known.contains(&entry.key.as_str()) {
+            if known.contains(&&*entry.key) {
                 continue;
             }
             let help = match nearest(&entry.key, known.iter().copied()) {

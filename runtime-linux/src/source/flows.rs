@@ -110,7 +110,7 @@ const FRONTENDS: [(&str, FrontendKind); 4] = [
     ("external-ip", FrontendKind::ExternalIp),
 ];
 
-fn flow(node: &Node, walker: &mut Walker<'_>) -> Option<Flow> {
+fn flow(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<Flow> {
     let node = walker.map(node, "a flow")?;
     walker.only_keys(node, "a flow", &["name", "from", "to", "proto", "expect"]);
     let name = walker.text_at(node, "name").unwrap_or("").to_owned();
@@ -127,7 +127,7 @@ fn flow(node: &Node, walker: &mut Walker<'_>) -> Option<Flow> {
     Some(Flow { name, place: walker.place(node.span), from, to, protocol, expect })
 }
 
-fn required<'n>(node: &'n Node, key: &str, walker: &mut Walker<'_>) -> Option<&'n Node> {
+fn required<'n>(node: &'n Node<'n>, key: &str, walker: &mut Walker<'_>) -> Option<&'n Node<'n>> {
     let found = node.get(key);
     if found.is_none() {
         walker.problem(node.span, format!("a flow has no {key}"), "", format!("add {key}"));
@@ -136,19 +136,19 @@ fn required<'n>(node: &'n Node, key: &str, walker: &mut Walker<'_>) -> Option<&'
 }
 
 /// An address, or an address and a port, which decides nothing.
-fn source(node: &Node, walker: &mut Walker<'_>) -> Option<IpAddr> {
+fn source(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<IpAddr> {
     let text = walker.text(node, "from")?;
     let bare = text.trim().strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     let parsed = address::parse_socket(text).map(|(ip, _)| ip).or_else(|_| address::parse(bare));
     walker.found(parsed, node, "from", text)
 }
 
-fn socket(node: &Node, what: &str, walker: &mut Walker<'_>) -> Option<SocketAddr> {
+fn socket(node: &Node<'_>, what: &str, walker: &mut Walker<'_>) -> Option<SocketAddr> {
     let text = walker.text(node, what)?;
     walker.found(address::parse_socket(text), node, what, text).map(|(ip, port)| SocketAddr::new(ip, port))
 }
 
-fn expectation(node: &Node, walker: &mut Walker<'_>) -> Option<Expectation> {
+fn expectation(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<Expectation> {
     if let Value::Scalar { .. } = node.value {
         let verdict = walker.word(node, "verdict", &VERDICTS)?;
         return Some(Expectation { verdict, service: None, frontend: None, endpoints: None, masquerade: None });
@@ -179,12 +179,12 @@ fn expectation(node: &Node, walker: &mut Walker<'_>) -> Option<Expectation> {
     Some(Expectation { verdict, service, frontend, endpoints, masquerade })
 }
 
-fn sockets(node: &Node, what: &str, walker: &mut Walker<'_>) -> BTreeSet<SocketAddr> {
+fn sockets(node: &Node<'_>, what: &str, walker: &mut Walker<'_>) -> BTreeSet<SocketAddr> {
     let items = walker.one_or_many(node, what);
     items.iter().filter_map(|item| socket(item, what, walker)).collect()
 }
 
-fn masquerading(node: &Node, endpoints: Option<&BTreeSet<SocketAddr>>, walker: &mut Walker<'_>) -> Masquerading {
+fn masquerading(node: &Node<'_>, endpoints: Option<&BTreeSet<SocketAddr>>, walker: &mut Walker<'_>) -> Masquerading {
     match &node.value {
         Value::Scalar { text, quoted: false } if text == "true" => return Masquerading::All,
         Value::Scalar { text, quoted: false } if text == "false" => return Masquerading::None,

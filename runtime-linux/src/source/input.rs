@@ -1,6 +1,8 @@
 //! From paths to bytes: files, directories and standard input.
 
+use super::detect::PROGRAM_MAGIC;
 use super::diagnostic::Diagnostic;
+use super::stretch::{self, Stretch};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -84,17 +86,33 @@ fn collect(
     }
 }
 
-/// Up to one byte more than is allowed: a pipe does not say its size.
-fn read_limited(reader: impl Read) -> io::Result<Vec<u8>> {
+/// Up to one byte more than is allowed: a pipe does not say its size. A text that cannot be an input is not read on.
+fn read_limited(mut reader: impl Read) -> io::Result<Vec<u8>> {
+    const CHUNK: u64 = 256 * 1024;
     let mut bytes = Vec::new();
-    reader.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut stretch = Stretch::default();
+    loop {
+        let before = bytes.len();
+        let limit = CHUNK.min(LARGEST + 1 - before as u64);
+        reader.by_ref().take(limit).read_to_end(&mut bytes)?;
+        let chunk = bytes.get(before..).unwrap_or_default();
+        if chunk.is_empty() {
+            return Ok(bytes);
+        }
+        if !stretch.goes_on(chunk) && !bytes.starts_with(PROGRAM_MAGIC) {
+            let title = format!("{} MiB of it hold no key or no line break", stretch::LONGEST / 1024 / 1024);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, title));
+        }
+    }
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Diagnostic {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path; - reads standard input",
         io::ErrorKind::PermissionDenied => "check who may read it",
+        io::ErrorKind::InvalidData => {
+            "give Kubernetes manifests, whose objects are never so large, a services.toml or an iptables-save listing"
+        }
         _ => "",
     };
     Diagnostic::error(format!("cannot read {name}: {error}")).help(help)

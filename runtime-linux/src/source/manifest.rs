@@ -19,10 +19,12 @@ pub(super) mod node;
 pub(super) mod service;
 pub(super) mod slice;
 
-use super::Report;
-use super::diagnostic::Place;
-use super::document::{Node, Walker};
+use super::diagnostic::{Place, Sink, SourceFile};
+use super::document::{Entry, Node, Walker};
+use super::tree::Consumer;
+use super::{Report, json, yaml};
 use natlet_core::table::Protocol;
+use std::sync::Arc;
 
 /// What was found in all manifests.
 #[derive(Debug, Default)]
@@ -33,8 +35,29 @@ pub(super) struct Objects {
     pub ingresses: Vec<ingress::RawIngress>,
 }
 
+impl Objects {
+    /// All of them, borrowed.
+    pub fn view(&self) -> View<'_> {
+        View {
+            services: self.services.iter().collect(),
+            slices: self.slices.iter().collect(),
+            nodes: self.nodes.iter().collect(),
+            ingresses: self.ingresses.iter().collect(),
+        }
+    }
+}
+
+/// Objects to be joined, wherever they are kept.
+#[derive(Debug, Default)]
+pub(super) struct View<'a> {
+    pub services: Vec<&'a service::RawService>,
+    pub slices: Vec<&'a slice::RawSlice>,
+    pub nodes: Vec<&'a node::RawNode>,
+    pub ingresses: Vec<&'a ingress::RawIngress>,
+}
+
 /// Who an object is.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub namespace: String,
     pub name: String,
@@ -48,17 +71,115 @@ const PROTOCOLS: [(&str, Protocol); 3] = [("TCP", Protocol::Tcp), ("UDP", Protoc
 const KINDS: [(&str, &str); 4] =
     [("v1", "Service"), ("discovery.k8s.io/v1", "EndpointSlice"), ("v1", "Node"), ("networking.k8s.io/v1", "Ingress")];
 
-/// Reads a file's documents into `objects`.
-pub(super) fn read(documents: &[Node], walker: &mut Walker<'_>, objects: &mut Objects, report: &mut Report) {
-    for document in documents.iter().filter(|document| !document.is_null()) {
-        object(document, None, walker, objects, report);
+/// Reads a file into `objects`.
+pub(super) fn read(file: &Arc<SourceFile>, sink: &mut Sink, objects: &mut Objects, report: &mut Report) {
+    let text = file.text();
+    let mut reader = Reader { walker: Walker { file, sink, quoted_text: false }, objects, report, list: None };
+    let before = reader.mark();
+    if json::looks_like(text) && json::read(text, &mut reader).is_ok() {
+        return;
     }
+    reader.back_to(&before);
+    let complaints = yaml::read(file, &mut reader);
+    reader.undo_open_list();
+    // what the text itself is at fault of comes before what its objects lack
+    let [first, _] = before.diagnostics;
+    reader.walker.sink.problems.splice(first..first, complaints);
+}
+
+/// Takes objects from their trees.
+pub(super) struct Reader<'a> {
+    walker: Walker<'a>,
+    objects: &'a mut Objects,
+    report: &'a mut Report,
+    /// How far it was when the first item of the present document came, if one has come.
+    list: Option<Mark>,
+}
+
+/// How far a reader was, to undo what it has read since.
+struct Mark {
+    objects: [usize; 4],
+    diagnostics: [usize; 2],
+    report: Report,
+}
+
+impl Reader<'_> {
+    fn mark(&self) -> Mark {
+        let Objects { services, slices, nodes, ingresses } = &*self.objects;
+        Mark {
+            objects: [services.len(), slices.len(), nodes.len(), ingresses.len()],
+            diagnostics: [self.walker.sink.problems.len(), self.walker.sink.warnings.len()],
+            report: self.report.clone(),
+        }
+    }
+
+    fn back_to(&mut self, mark: &Mark) {
+        let [services, slices, nodes, ingresses] = mark.objects;
+        self.objects.services.truncate(services);
+        self.objects.slices.truncate(slices);
+        self.objects.nodes.truncate(nodes);
+        self.objects.ingresses.truncate(ingresses);
+        let [problems, warnings] = mark.diagnostics;
+        self.walker.sink.problems.truncate(problems);
+        self.walker.sink.warnings.truncate(warnings);
+        self.report.clone_from(&mark.report);
+        self.list = None;
+    }
+
+    /// Undoes the items of a document that was cut off.
+    fn undo_open_list(&mut self) {
+        if let Some(mark) = self.list.take() {
+            self.back_to(&mark);
+        }
+    }
+}
+
+impl Consumer for Reader<'_> {
+    /// An item is taken if it says itself what it is, or the list has said it already. Whether the document is a list may
+    /// follow behind its items (`kubectl` sorts keys): if it turns out to be none, what was taken is undone.
+    fn item<'t>(&mut self, before: &[Entry<'t>], item: Node<'t>) -> Option<Node<'t>> {
+        let said = |key: &str| before.iter().find(|entry| entry.key == key).and_then(|entry| entry.value.as_text());
+        let (version, kind) = (said("apiVersion"), said("kind"));
+        let of_typed_list = version.zip(kind).and_then(|(version, kind)| item_kind(version, kind));
+        let itself = item.get("apiVersion").and(item.get("kind")).is_some();
+        if !itself && of_typed_list.is_none() {
+            return Some(item);
+        }
+        if self.list.is_none() {
+            self.list = Some(self.mark());
+        }
+        object(&item, of_typed_list, &mut self.walker, self.objects, self.report);
+        None
+    }
+
+    fn document(&mut self, document: Node<'_>) {
+        let text = |key| document.get(key).and_then(Node::as_text);
+        let is_list = text("apiVersion")
+            .zip(text("kind"))
+            .is_some_and(|(version, kind)| is_list(version, kind) || item_kind(version, kind).is_some());
+        match self.list.take() {
+            Some(mark) if !is_list => self.back_to(&mark),
+            _ => {}
+        }
+        if !document.is_null() {
+            object(&document, None, &mut self.walker, self.objects, self.report);
+        }
+    }
+}
+
+fn is_list(version: &str, kind: &str) -> bool {
+    version == "v1" && kind == "List"
+}
+
+/// What the items of a typed list, such as a `ServiceList`, are.
+fn item_kind(version: &str, kind: &str) -> Option<(&'static str, &'static str)> {
+    KINDS.into_iter().find(|(v, k)| *v == version && kind.strip_suffix("List") == Some(*k))
 }
 
 /// Reads one object, or each item of a list. `inherited` is the version and kind of the items of a typed list, which may
 /// leave them out.
 fn object(
-    node: &Node,
+    node: &Node<'_>,
     inherited: Option<(&str, &str)>,
     walker: &mut Walker<'_>,
     objects: &mut Objects,
@@ -77,16 +198,15 @@ fn object(
         );
         return;
     };
-    if version == "v1" && kind == "List" {
+    if is_list(version, kind) {
         for item in walker.seq_at(node, "items") {
             object(item, None, walker, objects, report);
         }
         return;
     }
-    let listed = KINDS.iter().find(|(v, k)| *v == version && kind.strip_suffix("List") == Some(*k));
-    if let Some(&(version, kind)) = listed {
+    if let Some(kind) = item_kind(version, kind) {
         for item in walker.seq_at(node, "items") {
-            object(item, Some((version, kind)), walker, objects, report);
+            object(item, Some(kind), walker, objects, report);
         }
         return;
     }
@@ -106,7 +226,7 @@ fn object(
 }
 
 /// Namespace and name of an object; the namespace is `default` where none is given.
-fn meta(node: &Node, kind: &str, walker: &mut Walker<'_>) -> Option<Meta> {
+fn meta(node: &Node<'_>, kind: &str, walker: &mut Walker<'_>) -> Option<Meta> {
     let Some(metadata) = node.get("metadata") else {
         walker.problem(node.span, format!("{kind} has no metadata"), "", "add metadata with a name");
         return None;
@@ -119,12 +239,12 @@ fn meta(node: &Node, kind: &str, walker: &mut Walker<'_>) -> Option<Meta> {
 }
 
 /// The text of a label; absent and null are the same.
-fn label<'n>(node: &'n Node, name: &str) -> Option<&'n str> {
+fn label<'n>(node: &'n Node<'n>, name: &str) -> Option<&'n str> {
     node.at(&["metadata", "labels"])?.get(name)?.as_text()
 }
 
 /// The node of an annotation.
-fn annotation<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
+fn annotation<'n>(node: &'n Node<'n>, name: &str) -> Option<&'n Node<'n>> {
     node.at(&["metadata", "annotations"])?.get(name)
 }
 

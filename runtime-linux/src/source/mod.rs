@@ -22,6 +22,7 @@
 //! ```
 
 mod address;
+pub mod cluster;
 mod detect;
 pub mod diagnostic;
 mod document;
@@ -33,7 +34,10 @@ pub mod manifest;
 mod node_flags;
 pub mod services_toml;
 pub mod settings;
+mod stretch;
 mod table_buf;
+mod this_node;
+mod tree;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Place, Problems, Severity, render_all};
@@ -44,12 +48,10 @@ pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
 use detect::Kind;
 use diagnostic::{Sink, SourceFile};
 use document::Walker;
-use manifest::join::Here;
-use natlet_core::table::Cidr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use this_node::ThisNode;
 
 /// What the inputs hold.
 #[derive(Debug)]
@@ -106,17 +108,11 @@ pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Probl
     for input in inputs {
         files.extend(text_file(input.name, input.bytes, &mut sink).map(|file| (file, input.found)));
     }
-    // JSON is read without places first; where there is something to say, everything is read again with them
-    let faultless = sink.problems.is_empty() && sink.warnings.is_empty();
-    if faultless && files.iter().any(|(file, _)| json::looks_like(file.text())) {
-        let quick = Reading::of(&files, Sink::default(), true).finish(node);
-        if let Ok(Loaded::Table { report, .. }) = &quick
-            && report.warnings.is_empty()
-        {
-            return quick;
-        }
+    let mut reading = Reading { sink, ..Reading::default() };
+    for (file, found) in &files {
+        reading.read(file, *found);
     }
-    Reading::of(&files, sink, false).finish(node)
+    reading.finish(node)
 }
 
 /// A program is a whole: it takes neither other inputs nor a node's settings.
@@ -159,28 +155,15 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(files: &[(Arc<SourceFile>, bool)], sink: Sink, quick: bool) -> Self {
-        let mut reading = Self { sink, ..Self::default() };
-        for (file, found) in files {
-            reading.read(file, *found, quick);
-        }
-        reading
-    }
-
-    /// Reads one file; `found` if it came from a directory, `quick` if places are not needed yet.
-    fn read(&mut self, file: &Arc<SourceFile>, found: bool, quick: bool) {
+    /// Reads one file; `found` if it came from a directory.
+    fn read(&mut self, file: &Arc<SourceFile>, found: bool) {
         match detect::kind(file.text()) {
             Kind::Listing => {
                 let listing = iptables::parse(file);
                 self.report.skipped_lines += listing.skipped;
                 self.listings.push(listing);
             }
-            Kind::Manifest => {
-                let quick = if quick && json::looks_like(file.text()) { json::parse(file.text()) } else { None };
-                let documents = quick.unwrap_or_else(|| yaml::parse(file, &mut self.sink));
-                let mut walker = Walker { file, sink: &mut self.sink, quoted_text: false };
-                manifest::read(&documents, &mut walker, &mut self.objects, &mut self.report);
-            }
+            Kind::Manifest => manifest::read(file, &mut self.sink, &mut self.objects, &mut self.report),
             Kind::Toml => {
                 if let Some(document) = services_toml::parse(file, &mut self.sink) {
                     let mut walker = Walker { file, sink: &mut self.sink, quoted_text: true };
@@ -201,52 +184,19 @@ impl Reading {
 
     /// Joins what was read: first who this node is, then the services as seen from it.
     fn finish(mut self, flags: &NodeFlags) -> Result<Loaded, Problems> {
-        let mut node = self.toml_node();
-        if flags.node_name.is_some() {
-            node.name = flags.node_name.clone().unwrap_or_default();
-        }
-        let name = (!node.name.is_empty()).then_some(node.name.as_str());
-        let object = manifest::node::pick(&self.objects.nodes, name, &mut self.sink);
-        let none = manifest::node::Settings::default();
-        let settings = object.map_or(&none, |object| &object.settings);
-        // the object's name is what slices say; it is the node's own unless the object denies it
-        let local = object.map_or(node.name.clone(), |object| object.meta.name.clone());
-        if let Some(object) = object.filter(|object| !object.settings.anonymous) {
-            node.name.clone_from(&object.meta.name);
-        }
-        let here = Here {
-            name: (!local.is_empty()).then_some(local.as_str()),
-            zone: object.and_then(|object| object.zone.as_deref()),
-        };
-        let mut drafts = manifest::join::join(&self.objects, here, &mut self.sink);
+        let settings = self.toml_node();
+        let objects = self.objects.view();
+        let node = ThisNode::new(flags, settings, &objects.nodes, &mut self.sink);
+        let mut drafts = manifest::join::join(&objects, node.here(), &mut self.sink);
+        let mut node = node.into_buf();
         let tables = std::mem::take(&mut self.tables);
         drafts.extend(tables.into_iter().flat_map(|table| table.services).map(|service| service.resolve(&node.name)));
         let lifted = iptables::lift(&self.listings, &mut self.sink);
         drafts.extend(lifted.drafts);
-
-        let first_given =
-            |lists: [&[IpAddr]; 3]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let cidrs = |lists: [&[Cidr]; 4]| lists.into_iter().find(|list| !list.is_empty()).unwrap_or(&[]).to_vec();
-        let of_object = object.map_or(&[][..], |object| &object.addresses);
-        let node = NodeBuf {
-            addresses: first_given([&flags.node_ips, &node.addresses, of_object]),
-            cluster_cidrs: cidrs([
-                &flags.cluster_cidrs,
-                &node.cluster_cidrs,
-                &settings.cluster_cidrs,
-                &lifted.cluster_cidrs,
-            ]),
-            service_cidrs: cidrs([&flags.service_cidrs, &node.service_cidrs, &settings.service_cidrs, &[]]),
-            node_port_cidrs: cidrs([&flags.node_port_cidrs, &node.node_port_cidrs, &settings.node_port_cidrs, &[]]),
-            masquerade_all: flags.masquerade_all
-                || node.masquerade_all
-                || settings.masquerade_all
-                || lifted.masquerade_all,
-            localhost_node_ports: flags.localhost_node_ports
-                || node.localhost_node_ports
-                || settings.localhost_node_ports,
-            name: node.name,
-        };
+        if node.cluster_cidrs.is_empty() {
+            node.cluster_cidrs = lifted.cluster_cidrs;
+        }
+        node.masquerade_all |= lifted.masquerade_all;
         self.missing_slices();
         let table = table_buf::assemble(drafts, node, &mut self.sink);
         self.report.warnings = self.sink.warnings;

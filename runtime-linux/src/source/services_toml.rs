@@ -83,7 +83,7 @@ impl TomlService {
 }
 
 /// Reads a parsed file.
-pub(super) fn read(document: &Node, walker: &mut Walker<'_>) -> Tables {
+pub(super) fn read(document: &Node<'_>, walker: &mut Walker<'_>) -> Tables {
     walker.only_keys(document, "the file", &["node", "service"]);
     let mut tables = Tables::default();
     if let Some(node) = walker.map_at(document, "node") {
@@ -98,7 +98,7 @@ pub(super) fn read(document: &Node, walker: &mut Walker<'_>) -> Tables {
 const NODE_KEYS: [&str; 7] =
     ["name", "ip", "cluster-cidr", "service-cidr", "node-port-address", "masquerade-all", "localhost-node-ports"];
 
-fn read_node(node: &Node, walker: &mut Walker<'_>) -> NodeBuf {
+fn read_node(node: &Node<'_>, walker: &mut Walker<'_>) -> NodeBuf {
     walker.only_keys(node, "[node]", &NODE_KEYS);
     let mut cidrs = |key| {
         let items = node.get(key).map_or(&[][..], |list| walker.one_or_many(list, key));
@@ -146,7 +146,7 @@ const TYPES: [(&str, ServiceType); 3] = [
 const POLICIES: [(&str, Policy); 2] = [("cluster", Policy::Cluster), ("local", Policy::Local)];
 const CHOICES: [(&str, Choice); 2] = [("random", Choice::Random), ("source-hash", Choice::SourceHash)];
 
-fn read_service(node: &Node, walker: &mut Walker<'_>) -> Option<TomlService> {
+fn read_service(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<TomlService> {
     let node = walker.map(node, "a service")?;
     walker.only_keys(node, "a service", &SERVICE_KEYS);
     let name = name(node, walker);
@@ -187,7 +187,7 @@ fn read_service(node: &Node, walker: &mut Walker<'_>) -> Option<TomlService> {
     (!draft.service.name.is_empty()).then_some(TomlService { draft, nodes })
 }
 
-fn name(node: &Node, walker: &mut Walker<'_>) -> Option<String> {
+fn name(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<String> {
     let text = walker.required_text(node, "name", "a service")?;
     let full = if text.contains('/') { text.to_owned() } else { format!("default/{text}") };
     walker.found(address::check_name(&full), node.get("name")?, "name", text)?;
@@ -195,7 +195,7 @@ fn name(node: &Node, walker: &mut Walker<'_>) -> Option<String> {
 }
 
 /// Fills in the frontends. `port` is `None` where none was given, or one that is no port.
-fn frontends(node: &Node, port: Option<u16>, draft: &mut Draft, walker: &mut Walker<'_>) {
+fn frontends(node: &Node<'_>, port: Option<u16>, draft: &mut Draft, walker: &mut Walker<'_>) {
     let before = walker.sink.problems.len();
     let keys = [
         ("cluster-ip", FrontendKind::ClusterIp),
@@ -274,13 +274,13 @@ fn frontends(node: &Node, port: Option<u16>, draft: &mut Draft, walker: &mut Wal
     }
 }
 
-fn addresses(node: &Node, key: &str, role: Role, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
+fn addresses(node: &Node<'_>, key: &str, role: Role, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
     let items = node.get(key).map_or(&[][..], |list| walker.one_or_many(list, key));
-    let mut read = |item: &Node| Some((walker.address(item, key, role)?, walker.place(item.span)));
+    let mut read = |item: &Node<'_>| Some((walker.address(item, key, role)?, walker.place(item.span)));
     items.iter().filter_map(&mut read).collect()
 }
 
-fn hosts(node: &Node, walker: &mut Walker<'_>) -> Vec<String> {
+fn hosts(node: &Node<'_>, walker: &mut Walker<'_>) -> Vec<String> {
     let items = node.get("hosts").map_or(&[][..], |list| walker.one_or_many(list, "hosts"));
     let mut hosts = Vec::new();
     for item in items {
@@ -292,7 +292,7 @@ fn hosts(node: &Node, walker: &mut Walker<'_>) -> Vec<String> {
     hosts
 }
 
-fn affinity(node: &Node, walker: &mut Walker<'_>) -> u32 {
+fn affinity(node: &Node<'_>, walker: &mut Walker<'_>) -> u32 {
     let Some(value) = node.get("affinity") else { return 0 };
     let seconds = match &value.value {
         Value::Scalar { text, quoted: false } if text == "true" => Some(DEFAULT_AFFINITY),

@@ -44,10 +44,10 @@ pub fn read(path: &Path, names: &[&str]) -> Result<Vec<Setting>, Problems> {
     if let Some(document) = parse(&file, &mut sink) {
         let mut walker = Walker { file: &file, sink: &mut sink, quoted_text: false };
         walker.only_keys(&document, "the settings", names);
-        for entry in document.entries().iter().filter(|e| names.contains(&e.key.as_str())) {
+        for entry in document.entries().iter().filter(|e| names.contains(&&*e.key)) {
             let values = texts(&entry.value, &entry.key, &mut walker);
             let place = walker.place(entry.value.span);
-            settings.push(Setting { name: entry.key.clone(), values, place });
+            settings.push(Setting { name: entry.key.clone().into_owned(), values, place });
         }
     }
     match Problems::new(sink.problems) {

@@ -123,6 +123,18 @@ impl TableBuf {
         }
     }
 
+    /// The same table without one of its service ports.
+    #[must_use]
+    pub fn without(&self, service: u32) -> Self {
+        let mut rest = Self { node: self.node.clone(), ..Self::default() };
+        for (index, service_port) in self.services().iter().enumerate() {
+            if index != service as usize {
+                rest.push(service_port);
+            }
+        }
+        rest
+    }
+
     /// The service ports, each with its parts: for tests and exports.
     pub fn services(&self) -> Vec<ServiceBuf> {
         let one = |s: &Service| ServiceBuf {

@@ -1,150 +1,137 @@
-//! YAML and JSON text into the document tree.
+//! YAML text to trees.
 //!
-//! JSON is read by the YAML parser (it is a part of YAML 1.2), so that both have positions. Where that fails on a text
-//! that begins as JSON, `serde_json` is asked for the complaint.
+//! JSON that `json` gave up is read here too: it is a part of YAML 1.2. Where that fails on a text that begins as JSON,
+//! `serde_json` is asked for the complaint.
 
-use super::diagnostic::{Diagnostic, Place, Sink, SourceFile};
-use super::document::{Entry, MAX_DEPTH, Node, Value};
+use super::diagnostic::{Diagnostic, Place, SourceFile};
+use super::document::{MAX_DEPTH, Node, Value};
+use super::tree::{Builder, Bytes, Collection, Consumer, Fault};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How many nodes aliases may add to a file before it is taken for an attack ("billion laughs").
+/// How much aliases may add to a file before it is taken for an attack ("billion laughs"): in values, each counted once and
+/// once more for each [`ALIASED_TEXT`] bytes of text.
 const MAX_ALIASED: usize = 100_000;
+const ALIASED_TEXT: usize = 256;
 
-/// The documents of a file. Syntax errors and duplicate keys are filed in `sink`; what was read before a syntax error
-/// is returned all the same.
-pub(super) fn parse(file: &Arc<SourceFile>, sink: &mut Sink) -> Vec<Node> {
+/// Hands a file's documents to `consumer` and returns syntax errors and duplicate keys. What stands before a syntax error is
+/// read all the same.
+pub(super) fn read<C: Consumer>(file: &Arc<SourceFile>, consumer: &mut C) -> Vec<Diagnostic> {
     let text = pair_surrogates(file.text());
     let mut parser = Parser::new_from_str(&text);
-    let mut builder = Builder::new(file, &text, sink);
+    let mut reader = Reader {
+        file,
+        offsets: Offsets::new(&text),
+        tree: Builder::new(consumer),
+        anchors: Vec::new(),
+        anchored: HashMap::new(),
+        aliased: 0,
+        complaints: Vec::new(),
+    };
     while let Some(event) = parser.next_event() {
         let result = match event {
-            Ok((event, span)) => builder.event(event, span),
-            Err(error) => Err(builder.syntax(&error)),
+            Ok((event, span)) => reader.event(event, span),
+            Err(error) => Err(reader.syntax(&error)),
         };
         if let Err(problem) = result {
-            builder.sink.push(json_complaint(file).unwrap_or(problem));
+            reader.complaints.push(json_complaint(file).unwrap_or(problem));
             break;
         }
     }
-    builder.documents
+    reader.complaints
 }
 
-/// A list or map that is not closed yet.
-struct Open {
-    node: Node,
-    anchor: usize,
-    /// A map's key that waits for its value.
-    key: Option<(String, (u32, u32))>,
-    /// Places of a map's keys, to find duplicates.
-    keys: HashMap<String, (u32, u32)>,
-}
-
-struct Builder<'a> {
-    file: &'a Arc<SourceFile>,
-    sink: &'a mut Sink,
-    offsets: Offsets,
-    open: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+struct Reader<'t, 'c, C> {
+    file: &'c Arc<SourceFile>,
+    offsets: Offsets<'t>,
+    tree: Builder<'t, 'c, C>,
+    /// The anchor of each open list and map, 0 for none.
+    anchors: Vec<usize>,
+    anchored: HashMap<usize, Node<'t>>,
     aliased: usize,
-    documents: Vec<Node>,
+    complaints: Vec<Diagnostic>,
 }
 
-impl<'a> Builder<'a> {
-    fn new(file: &'a Arc<SourceFile>, text: &str, sink: &'a mut Sink) -> Self {
-        let offsets = Offsets::new(text);
-        Self { file, sink, offsets, open: Vec::new(), anchors: HashMap::new(), aliased: 0, documents: Vec::new() }
-    }
-
-    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
+impl<'t, C: Consumer> Reader<'t, '_, C> {
+    fn event(&mut self, event: Event<'t>, span: Span) -> Result<(), Diagnostic> {
         let at = (self.offsets.byte(span.start.index()), self.offsets.byte(span.end.index()));
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let quoted =
                     style != ScalarStyle::Plain || tag.is_some_and(|t| t.is_yaml_core_schema() && t.suffix == "str");
                 let span = if style == ScalarStyle::Plain { (at.0, self.trimmed(at)) } else { at };
-                self.finished(Node { value: Value::Scalar { text: text.into_owned(), quoted }, span }, anchor)
+                self.finished(Node { value: Value::Scalar { text, quoted }, span }, anchor)
             }
-            Event::SequenceStart(anchor, _) => self.start(Value::Seq(Vec::new()), at, anchor),
-            Event::MappingStart(anchor, _) => self.start(Value::Map(Vec::new()), at, anchor),
-            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(mut open) => {
-                    open.node.span.1 = at.1.max(open.node.span.0);
-                    self.finished(open.node, open.anchor)
-                }
-                None => Ok(()),
+            Event::SequenceStart(anchor, _) => self.start(Collection::Seq, at, anchor),
+            Event::MappingStart(anchor, _) => self.start(Collection::Map, at, anchor),
+            Event::SequenceEnd | Event::MappingEnd => match (self.tree.close(at.1), self.anchors.pop()) {
+                (Some(node), Some(anchor)) => self.finished(node, anchor),
+                _ => Ok(()),
             },
             Event::Alias(anchor) => self.alias(anchor, at),
             Event::DocumentStart(_) => {
-                self.anchors.clear();
+                self.anchored.clear();
                 Ok(())
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
         }
     }
 
-    fn start(&mut self, value: Value, at: (u32, u32), anchor: usize) -> Result<(), Diagnostic> {
-        if self.open.len() >= MAX_DEPTH {
-            return Err(self.problem(at, format!("nested deeper than {MAX_DEPTH} levels"), "no Kubernetes object is"));
-        }
-        self.open.push(Open { node: Node { value, span: at }, anchor, key: None, keys: HashMap::new() });
-        Ok(())
+    fn start(&mut self, collection: Collection, at: Bytes, anchor: usize) -> Result<(), Diagnostic> {
+        let started = self.tree.start(collection, at);
+        self.anchors.push(anchor);
+        self.accept(started)
     }
 
-    /// Puts a complete node where it belongs.
-    fn finished(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
+    fn finished(&mut self, node: Node<'t>, anchor: usize) -> Result<(), Diagnostic> {
         if anchor != 0 {
             self.count_aliased(&node)?;
-            self.anchors.insert(anchor, node.clone());
+            self.anchored.insert(anchor, node.clone());
         }
-        let Some(open) = self.open.last_mut() else {
-            self.documents.push(node);
-            return Ok(());
-        };
-        match &mut open.node.value {
-            Value::Seq(items) => items.push(node),
-            Value::Scalar { .. } => {}
-            Value::Map(entries) => {
-                if let Some((key, key_span)) = open.key.take() {
-                    entries.push(Entry { key, key_span, value: node });
-                } else {
-                    let Value::Scalar { text, .. } = node.value else {
-                        return Err(self.problem(node.span, "a key must be text", "write key: value"));
-                    };
-                    let first = open.keys.insert(text.clone(), node.span);
-                    open.key = Some((text.clone(), node.span));
-                    if let Some(first) = first {
-                        let title = format!("the key {text} is given twice");
-                        let problem =
-                            self.problem(node.span, title, "remove one of the two").at(self.place(first), "first here");
-                        self.sink.push(problem);
-                    }
-                }
-            }
-        }
-        Ok(())
+        let built = self.tree.node(node);
+        self.accept(built)
     }
 
-    fn alias(&mut self, anchor: usize, at: (u32, u32)) -> Result<(), Diagnostic> {
-        let Some(node) = self.anchors.get(&anchor).cloned() else {
+    /// A key that stands twice is told and read on; what else a tree cannot hold ends the reading.
+    fn accept(&mut self, built: Result<(), Fault>) -> Result<(), Diagnostic> {
+        match built {
+            Ok(()) => Ok(()),
+            Err(Fault::TooDeep(at)) => Err(self.too_deep(at)),
+            Err(Fault::KeyNotText(at)) => Err(self.problem(at, "a key must be text", "write key: value")),
+            Err(Fault::KeyTwice { key, again, first }) => {
+                let problem = self
+                    .problem(again, format!("the key {key} is given twice"), "remove one of the two")
+                    .at(self.place(first), "first here");
+                self.complaints.push(problem);
+                Ok(())
+            }
+        }
+    }
+
+    fn alias(&mut self, anchor: usize, at: Bytes) -> Result<(), Diagnostic> {
+        let Some(node) = self.anchored.get(&anchor).cloned() else {
             return Err(self.problem(at, "an alias stands inside what it repeats", "write the value out"));
         };
         self.count_aliased(&node)?;
-        if self.open.len() + depth(&node) > MAX_DEPTH {
-            return Err(self.problem(at, format!("nested deeper than {MAX_DEPTH} levels"), "no Kubernetes object is"));
+        if self.tree.depth() + depth(&node) > MAX_DEPTH {
+            return Err(self.too_deep(at));
         }
         self.finished(node, 0)
     }
 
-    fn count_aliased(&mut self, node: &Node) -> Result<(), Diagnostic> {
+    fn count_aliased(&mut self, node: &Node<'_>) -> Result<(), Diagnostic> {
         self.aliased += size(node);
         if self.aliased > MAX_ALIASED {
             let title = format!("anchors and aliases repeat more than {MAX_ALIASED} values");
             return Err(self.problem(node.span, title, "write the values out, or split the file"));
         }
         Ok(())
+    }
+
+    fn too_deep(&self, at: Bytes) -> Diagnostic {
+        self.problem(at, format!("nested deeper than {MAX_DEPTH} levels"), "no Kubernetes object is")
     }
 
     fn syntax(&self, error: &ScanError) -> Diagnostic {
@@ -156,30 +143,31 @@ impl<'a> Builder<'a> {
         )
     }
 
-    fn problem(&self, at: (u32, u32), title: impl Into<String>, help: &str) -> Diagnostic {
+    fn problem(&self, at: Bytes, title: impl Into<String>, help: &str) -> Diagnostic {
         Diagnostic::error(title).at(self.place(at), "").help(help)
     }
 
-    fn place(&self, at: (u32, u32)) -> Place {
+    fn place(&self, at: Bytes) -> Place {
         Place::new(self.file, super::document::range(at))
     }
 
     /// The end of a plain scalar without the blanks and line breaks that the parser counts in.
-    fn trimmed(&self, at: (u32, u32)) -> u32 {
+    fn trimmed(&self, at: Bytes) -> u32 {
         let text = self.file.text().get(super::document::range(at)).unwrap_or("");
         at.0 + u32::try_from(text.trim_end().len()).unwrap_or(0)
     }
 }
 
-fn size(node: &Node) -> usize {
+/// What a copy of a node counts for.
+fn size(node: &Node<'_>) -> usize {
     1 + match &node.value {
-        Value::Scalar { .. } => 0,
+        Value::Scalar { text, .. } => text.len() / ALIASED_TEXT,
         Value::Seq(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|entry| size(&entry.value)).sum(),
+        Value::Map(entries) => entries.iter().map(|entry| entry.key.len() / ALIASED_TEXT + size(&entry.value)).sum(),
     }
 }
 
-fn depth(node: &Node) -> usize {
+fn depth(node: &Node<'_>) -> usize {
     match &node.value {
         Value::Scalar { .. } => 0,
         Value::Seq(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
@@ -233,22 +221,22 @@ fn pair_surrogates(text: &str) -> Cow<'_, str> {
 }
 
 /// From the parser's character positions to byte offsets.
-struct Offsets {
-    /// Byte offset of each 64th character; empty where all are one byte.
+struct Offsets<'t> {
+    /// Byte offset of each 16th character; empty where all are one byte.
     stride: Vec<u32>,
-    text: String,
+    text: &'t str,
 }
 
-impl Offsets {
-    const STRIDE: usize = 64;
+impl<'t> Offsets<'t> {
+    const STRIDE: usize = 16;
 
-    fn new(text: &str) -> Self {
+    fn new(text: &'t str) -> Self {
         if text.is_ascii() {
-            return Self { stride: Vec::new(), text: String::new() };
+            return Self { stride: Vec::new(), text };
         }
         let stride =
             text.char_indices().step_by(Self::STRIDE).map(|(at, _)| u32::try_from(at).unwrap_or(u32::MAX)).collect();
-        Self { stride, text: text.to_owned() }
+        Self { stride, text }
     }
 
     fn byte(&self, character: usize) -> u32 {
@@ -267,20 +255,21 @@ impl Offsets {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tree::collect::Documents;
     use super::*;
 
-    fn read(text: &str) -> (Vec<Node>, Vec<(String, usize, usize)>) {
+    fn read(text: &str) -> (Vec<Node<'static>>, Vec<(String, usize, usize)>) {
         let file = Arc::new(SourceFile::new("x.yaml", text));
-        let mut sink = Sink::default();
-        let documents = parse(&file, &mut sink);
-        let problems = sink.problems.iter().map(|p| {
+        let mut documents = Documents::default();
+        let problems = super::read(&file, &mut documents).into_iter().map(|p| {
             let place = p.places().next().expect("a place");
             (p.title().to_owned(), place.line(), place.column())
         });
-        (documents, problems.collect())
+        let problems = problems.collect();
+        (documents.0, problems)
     }
 
-    fn spanned<'t>(text: &'t str, node: &Node) -> &'t str {
+    fn spanned<'t>(text: &'t str, node: &Node<'_>) -> &'t str {
         &text[super::super::document::range(node.span)]
     }
 
@@ -332,6 +321,13 @@ mod tests {
             lines.push(format!("a{level}: &a{level} [{}]", [before.as_str(); 10].join(", ")));
         }
         let bomb = lines.join("\n");
+        let (_, problems) = read(&bomb);
+        assert_eq!(problems[0].0, "anchors and aliases repeat more than 100000 values");
+    }
+
+    #[test]
+    fn aliases_of_long_texts_count_for_more() {
+        let bomb = format!("a: &a \"{}\"\nb: [{}]\n", "x\\n".repeat(500_000), ["*a"; 1_000].join(", "));
         let (_, problems) = read(&bomb);
         assert_eq!(problems[0].0, "anchors and aliases repeat more than 100000 values");
     }

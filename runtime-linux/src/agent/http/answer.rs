@@ -162,6 +162,15 @@ mod tests {
         assert!(get("/livez", &status).starts_with("HTTP/1.1 503"), "the loop is stuck");
     }
 
+    /// The first question has the counters read; until then there is no answer.
+    #[test]
+    fn what_shows_counters_waits_for_them() {
+        let status = Status::new().unwrap();
+        for path in ["/", "/status?services=0", "/counters"] {
+            assert_eq!(to(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes(), &Subject::Agent, &status), None, "{path}");
+        }
+    }
+
     #[test]
     fn metrics_carry_both_names() {
         let status = Status::new().unwrap();

@@ -136,7 +136,7 @@ fn overview(page: &mut Page, facts: &Facts<'_>) {
     }
     page.fact("repairs", format_args!("{} of what others changed", count(facts.repairs)));
     for source in &s.sources {
-        page.fact("source", source.display());
+        page.fact("source", source);
     }
     let (directory, slots) = &s.state;
     let slots = slots.map(|slot| slot.map_or("empty".to_owned(), |n| format!("no. {n}")));
@@ -248,4 +248,67 @@ fn events(page: &mut Page, facts: &Facts<'_>) {
 fn age(at: SystemTime) -> String {
     let age = SystemTime::now().duration_since(at).unwrap_or_default();
     humantime::format_duration(Duration::from_secs(age.as_secs())).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Query;
+    use super::*;
+    use crate::agent::history::Kind;
+    use crate::agent::status::Status;
+    use crate::image::Image;
+    use crate::source::{ServiceBuf, TableBuf};
+    use natlet_core::table::Frontend;
+    use natlet_core::{FrontendKind, ServiceTable};
+    use std::sync::Arc;
+
+    fn page(status: &Status, query: &str) -> String {
+        let standing = status.standing();
+        html(&Facts::new(&standing, &status.metrics, Err("no <i>right</i>".into()), Query::read(query)))
+    }
+
+    /// Sources refuse such names; a program may come from elsewhere.
+    #[test]
+    fn names_hosts_and_messages_are_text() {
+        let hostile = "<script>alert('1')</script>";
+        let mut table = TableBuf::default();
+        let frontend = Frontend { kind: FrontendKind::ClusterIp, address: [10, 96, 0, 7].into(), port: 80 };
+        table.push(&ServiceBuf {
+            name: format!("\"{hostile}"),
+            frontends: vec![frontend],
+            hosts: vec![format!("<img src=x>{hostile}")],
+            ..ServiceBuf::default()
+        });
+        let status = Status::new().unwrap();
+        status.update(|s| {
+            s.image = Some(Arc::new(Image::compile(&table.as_table()).unwrap()));
+            s.failure = Some(format!("EPERM {hostile}"));
+            s.history.add(Kind::Failed, hostile);
+        });
+        let page = page(&status, "");
+        assert!(!page.contains("<script>alert") && !page.contains("<img") && !page.contains("<i>"), "{page}");
+        assert_eq!(page.matches("<script").count(), 1);
+        assert_eq!(page.matches("&lt;script&gt;alert(&#39;1&#39;)").count(), 4, "{page}");
+    }
+
+    #[test]
+    fn it_says_how_the_agent_stands() {
+        let status = Status::new().unwrap();
+        assert!(page(&status, "").contains("nothing in force"));
+        status.update(|s| {
+            s.image = Some(Arc::new(Image::compile(&ServiceTable::default()).unwrap()));
+            s.last_sync = Some(SystemTime::now());
+        });
+        assert!(page(&status, "").contains(">in force<"));
+        status.update(|s| s.refusal = Some("no table".into()));
+        assert!(page(&status, "").contains(">in force, see below<"));
+        status.update(|s| s.failure = Some("EPERM".into()));
+        assert!(page(&status, "").contains(">not as wanted<"));
+    }
+
+    #[test]
+    fn the_policy_names_style_and_script() {
+        assert!(policy().contains("style-src 'sha256-") && !policy().contains("unsafe"));
+        assert!(!STYLE.contains('\\') && !SCRIPT.contains("</"), "either would end where it stands");
+    }
 }

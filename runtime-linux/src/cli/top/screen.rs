@@ -35,7 +35,10 @@ pub fn run(source: Source, report: Report, args: &TopArgs, interval: Duration) -
     let screen = Screen {
         report,
         trouble: None,
-        source: source.name(),
+        source: match &source {
+            Source::Kernel(_) => "kernel".into(),
+            Source::Agent(address) => format!("agent at {address}"),
+        },
         order: args.sort,
         filter: args.filter.clone(),
         typing: false,

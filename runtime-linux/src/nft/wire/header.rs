@@ -61,10 +61,26 @@ pub fn message(w: &mut Writer, kind: u8, flags: u16, family: Option<Family>, seq
     w.bytes[start..start + 4].copy_from_slice(&length.to_ne_bytes());
 }
 
-/// A request outside a batch: a dump, or with `dump` false a look-up of one object.
-pub fn request(kind: u8, dump: bool, family: Option<Family>, seq: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// One object.
+    One,
+    /// One reply each for several objects, and an acknowledgement at the end.
+    Several,
+    /// All objects, and a closing message.
+    Dump,
+}
+
+/// A request outside a batch.
+pub fn request(kind: u8, answer: Answer, family: Option<Family>, seq: u32, fill: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut w = Writer::default();
-    message(&mut w, kind, if dump { DUMP } else { 0 }, family, seq, fill);
+    let flags = match answer {
+        Answer::One => 0,
+        Answer::Several => ACK,
+        Answer::Dump => DUMP,
+    };
+    message(&mut w, kind, flags, family, seq, fill);
     w.bytes
 }
 

@@ -31,7 +31,7 @@ pub(in super::super) enum RoutePort {
 }
 
 /// Reads an Ingress.
-pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawIngress> {
+pub(super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawIngress> {
     let meta = meta(node, "Ingress", walker)?;
     let mut routes = Vec::new();
     if let Some(spec) = walker.map_at(node, "spec") {
@@ -56,7 +56,7 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawIngress> {
     Some(RawIngress { meta, routes, addresses })
 }
 
-fn host(rule: &Node, walker: &mut Walker<'_>) -> String {
+fn host(rule: &Node<'_>, walker: &mut Walker<'_>) -> String {
     let Some(node) = rule.get("host") else { return "*".to_owned() };
     let Some(text) = walker.text(node, "host").filter(|text| !text.is_empty()) else { return "*".to_owned() };
     walker.found(address::check_host(text), node, "host", text);
@@ -64,7 +64,7 @@ fn host(rule: &Node, walker: &mut Walker<'_>) -> String {
 }
 
 /// A backend that is a Service; one that is another resource has no part in this.
-fn route(host: String, backend: &Node, walker: &mut Walker<'_>) -> Option<Route> {
+fn route(host: String, backend: &Node<'_>, walker: &mut Walker<'_>) -> Option<Route> {
     let service = backend.get("service")?;
     let name = walker.required_text(service, "name", "an Ingress backend")?.to_owned();
     let port = service.get("port")?;

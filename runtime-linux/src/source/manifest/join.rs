@@ -6,7 +6,7 @@ use super::super::table_buf::{Draft, ServiceBuf};
 use super::ingress::{RawIngress, RoutePort};
 use super::service::{RawPort, RawService};
 use super::slice::{RawEndpoint, RawSlice};
-use super::{Meta, Objects};
+use super::{Meta, View};
 use natlet_core::table::{Endpoint, FrontendKind, Policy, Protocol, ServiceType};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -19,12 +19,12 @@ pub(in super::super) struct Here<'a> {
 }
 
 /// The service ports of all objects.
-pub(in super::super) fn join(objects: &Objects, here: Here<'_>, sink: &mut Sink) -> Vec<Draft> {
+pub(in super::super) fn join(objects: &View<'_>, here: Here<'_>, sink: &mut Sink) -> Vec<Draft> {
     given_once("Service", objects.services.iter().map(|s| &s.meta), sink);
     given_once("EndpointSlice", objects.slices.iter().map(|s| &s.meta), sink);
     given_once("Node", objects.nodes.iter().map(|n| &n.meta), sink);
     let mut slices: HashMap<(&str, &str), Vec<&RawSlice>> = HashMap::new();
-    for slice in &objects.slices {
+    for &slice in &objects.slices {
         slices.entry((&slice.meta.namespace, &slice.service)).or_default().push(slice);
     }
     for list in slices.values_mut() {
@@ -33,7 +33,7 @@ pub(in super::super) fn join(objects: &Objects, here: Here<'_>, sink: &mut Sink)
     let hosts = Hosts::new(&objects.ingresses);
     let mut drafts = Vec::new();
     let mut seen = BTreeSet::new();
-    for service in &objects.services {
+    for &service in &objects.services {
         if !seen.insert((&service.meta.namespace, &service.meta.name)) {
             continue; // reported above, once for all its ports
         }
@@ -117,9 +117,37 @@ fn endpoints(port: &RawPort, slices: &[&RawSlice], v4: bool, here: Here<'_>) -> 
             ..Endpoint::new(address, port)
         })
         .collect();
-    list.sort_by_cached_key(|endpoint| socket_text(endpoint.address, endpoint.port));
+    list.sort_by_cached_key(sort_key);
     list
 }
+
+/// Sorts as `socket_text` does: zero bytes fill a shorter text up. IPv4 texts, which are most of a cluster's, are written
+/// without the formatting machinery, which would take a tenth of the time of reading a manifest.
+fn sort_key(endpoint: &Endpoint) -> [u8; LONGEST_SOCKET] {
+    let mut key = [0; LONGEST_SOCKET];
+    let mut room = key.iter_mut();
+    let mut put = |byte: u8| {
+        if let Some(place) = room.next() {
+            *place = byte;
+        }
+    };
+    let IpAddr::V4(address) = endpoint.address else {
+        socket_text(endpoint.address, endpoint.port).bytes().for_each(put);
+        return key;
+    };
+    let numbers = address.octets().map(u16::from).into_iter().zip(*b"...:").chain([(endpoint.port, 0)]);
+    for (number, behind) in numbers {
+        let digits = [10_000, 1_000, 100, 10, 1].into_iter().filter(|unit| *unit == 1 || number >= *unit);
+        for unit in digits {
+            put(b'0' + u8::try_from(number / unit % 10).unwrap_or(0));
+        }
+        put(behind);
+    }
+    key
+}
+
+/// The longest text of an address and a port, in bytes: `[2001:db8:…:ffff]:65535`.
+const LONGEST_SOCKET: usize = "[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535".len();
 
 /// Which kind of topology hint applies to a list of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +190,9 @@ struct Hosts<'a> {
 }
 
 impl<'a> Hosts<'a> {
-    fn new(ingresses: &'a [RawIngress]) -> Self {
+    fn new(ingresses: &[&'a RawIngress]) -> Self {
         let mut hosts = Self { by_backend: HashMap::new(), by_address: HashMap::new() };
-        for ingress in ingresses {
+        for &ingress in ingresses {
             for route in &ingress.routes {
                 let key = (ingress.meta.namespace.as_str(), route.service.as_str());
                 hosts.by_backend.entry(key).or_default().push((&route.port, &route.host));
@@ -231,5 +259,28 @@ fn needs_node(service: &RawService, here: Here<'_>, sink: &mut Sink) {
             .at(service.meta.place.clone(), "none of its endpoints counts as local")
             .help("say --node-name NAME, or give the Node object"),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_sort_as_their_texts() {
+        let addresses = ["0.0.0.0", "1.2.3.4", "10.0.0.1", "10.0.0.10", "10.0.0.2", "100.20.3.255", "255.255.255.255"];
+        let v6 = ["2001:db8::1", "2001:db8::a:1", "::ffff:0:192.0.2.1", "2001:db8:1111:2222:3333:4444:5555:6666"];
+        let sockets: Vec<Endpoint> = (addresses.into_iter().chain(v6))
+            .flat_map(|text| {
+                [1, 9, 80, 800, 8080, 10_000, 65_535].map(|port| (text.parse().expect("an address"), port))
+            })
+            .map(|(address, port)| Endpoint::new(address, port))
+            .collect();
+        for a in &sockets {
+            for b in &sockets {
+                let texts = socket_text(a.address, a.port).cmp(&socket_text(b.address, b.port));
+                assert_eq!(sort_key(a).cmp(&sort_key(b)), texts, "{a:?} {b:?}");
+            }
+        }
     }
 }

@@ -21,7 +21,7 @@ use natlet_core::table::Cidr;
 use std::net::IpAddr;
 
 /// A Node object.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawNode {
     pub meta: Meta,
     /// Internal addresses, then external ones.
@@ -32,7 +32,7 @@ pub(in super::super) struct RawNode {
 }
 
 /// What its annotations say.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Settings {
     pub cluster_cidrs: Vec<Cidr>,
     pub service_cidrs: Vec<Cidr>,
@@ -44,7 +44,7 @@ pub(in super::super) struct Settings {
 }
 
 /// Reads the annotations.
-fn settings(node: &Node, walker: &mut Walker<'_>) -> Settings {
+fn settings(node: &Node<'_>, walker: &mut Walker<'_>) -> Settings {
     Settings {
         cluster_cidrs: cidrs(node, "natlet.dev/cluster-cidrs", walker),
         service_cidrs: cidrs(node, "natlet.dev/service-cidrs", walker),
@@ -56,20 +56,20 @@ fn settings(node: &Node, walker: &mut Walker<'_>) -> Settings {
 }
 
 /// A comma-separated list of prefixes.
-fn cidrs(node: &Node, name: &str, walker: &mut Walker<'_>) -> Vec<Cidr> {
+fn cidrs(node: &Node<'_>, name: &str, walker: &mut Walker<'_>) -> Vec<Cidr> {
     let Some(value) = annotation(node, name) else { return Vec::new() };
     let Some(text) = walker.text(value, name) else { return Vec::new() };
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts.filter_map(|part| walker.found(address::parse_cidr(part), value, name, part)).collect()
 }
 
-fn truth(node: &Node, name: &str, walker: &mut Walker<'_>) -> bool {
+fn truth(node: &Node<'_>, name: &str, walker: &mut Walker<'_>) -> bool {
     let words = [("true", true), ("false", false)];
     annotation(node, name).and_then(|value| walker.word(value, name, &words)).unwrap_or(false)
 }
 
 /// Reads a Node. Its pod CIDRs are not the cluster's and are not used.
-pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawNode> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<RawNode> {
     let meta = meta(node, "Node", walker)?;
     let mut internal = Vec::new();
     let mut external = Vec::new();
@@ -95,11 +95,11 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>) -> Option<RawNode> {
 }
 
 /// The Node that the table is for: the one with this name, or the only one.
-pub(in super::super) fn pick<'n>(nodes: &'n [RawNode], name: Option<&str>, sink: &mut Sink) -> Option<&'n RawNode> {
+pub(in super::super) fn pick<'n>(nodes: &[&'n RawNode], name: Option<&str>, sink: &mut Sink) -> Option<&'n RawNode> {
     match (name, nodes) {
         (_, []) => None,
         (Some(name), _) => {
-            let found = nodes.iter().find(|node| node.meta.name == name);
+            let found = nodes.iter().copied().find(|node| node.meta.name == name);
             if found.is_none() {
                 let names: Vec<&str> = nodes.iter().take(10).map(|node| node.meta.name.as_str()).collect();
                 sink.push(

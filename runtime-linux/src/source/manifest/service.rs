@@ -14,7 +14,7 @@ pub(in super::super) const DEFAULT_AFFINITY: u32 = 3 * 60 * 60;
 pub(in super::super) const LONGEST_AFFINITY: u32 = 24 * 60 * 60;
 
 /// A Service that has frontends, its fields checked and defaulted.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawService {
     pub meta: Meta,
     pub service_type: ServiceType,
@@ -34,7 +34,7 @@ pub(in super::super) struct RawService {
 }
 
 /// One of a Service's ports.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawPort {
     /// Empty if it has none.
     pub name: String,
@@ -45,7 +45,7 @@ pub(in super::super) struct RawPort {
 }
 
 /// Reads a Service; `None` for one that kube-proxy ignores, which is counted, and for one without a name.
-pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawService> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawService> {
     let meta = meta(node, "Service", walker)?;
     let spec = if let Some(spec) = node.get("spec") {
         walker.map(spec, "spec")?
@@ -116,7 +116,7 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
 }
 
 /// `natlet.dev/hosts`: `port/protocol=host`, comma-separated; the port's name may be empty.
-fn hosts(node: &Node, walker: &mut Walker<'_>) -> Vec<(String, Protocol, String)> {
+fn hosts(node: &Node<'_>, walker: &mut Walker<'_>) -> Vec<(String, Protocol, String)> {
     let mut found = Vec::new();
     let Some(value) = annotation(node, "natlet.dev/hosts") else { return found };
     let Some(text) = walker.text(value, "natlet.dev/hosts") else { return found };
@@ -145,8 +145,8 @@ const CHOICES: [(&str, Choice); 2] = [("random", Choice::Random), ("source-hash"
 
 /// The ClusterIP of each family, and whether one was faulty: `clusterIPs[i]` where `ipFamilies[i]` names the family;
 /// without `ipFamilies` only `clusterIP`.
-fn cluster_ips(spec: &Node, walker: &mut Walker<'_>) -> (Vec<(IpAddr, Place)>, bool) {
-    let mut nodes: Vec<&Node> = walker.seq_at(spec, "clusterIPs").iter().collect();
+fn cluster_ips(spec: &Node<'_>, walker: &mut Walker<'_>) -> (Vec<(IpAddr, Place)>, bool) {
+    let mut nodes: Vec<&Node<'_>> = walker.seq_at(spec, "clusterIPs").iter().collect();
     let single = spec.get("clusterIP").filter(|ip| ip.as_text() != Some(""));
     let families = walker.seq_at(spec, "ipFamilies");
     if nodes.is_empty() {
@@ -202,14 +202,15 @@ fn cluster_ips(spec: &Node, walker: &mut Walker<'_>) -> (Vec<(IpAddr, Place)>, b
     (found, faulty)
 }
 
-fn addresses(spec: &Node, key: &str, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
+fn addresses(spec: &Node<'_>, key: &str, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
     let items = walker.seq_at(spec, key);
-    let mut read = |item: &Node| Some((walker.address(item, "external IP", Role::Virtual)?, walker.place(item.span)));
+    let mut read =
+        |item: &Node<'_>| Some((walker.address(item, "external IP", Role::Virtual)?, walker.place(item.span)));
     items.iter().filter_map(&mut read).collect()
 }
 
 /// Addresses of the load balancer that this node is to translate: not those whose traffic it terminates itself (`Proxy`).
-fn load_balancer_ips(service: &Node, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
+fn load_balancer_ips(service: &Node<'_>, walker: &mut Walker<'_>) -> Vec<(IpAddr, Place)> {
     let mut found = Vec::new();
     let Some(status) = service.at(&["status", "loadBalancer"]) else { return found };
     for item in walker.seq_at(status, "ingress") {
@@ -227,7 +228,7 @@ fn load_balancer_ips(service: &Node, walker: &mut Walker<'_>) -> Vec<(IpAddr, Pl
     found
 }
 
-fn ports(spec: &Node, meta: &Meta, walker: &mut Walker<'_>) -> Vec<RawPort> {
+fn ports(spec: &Node<'_>, meta: &Meta, walker: &mut Walker<'_>) -> Vec<RawPort> {
     let items = walker.seq_at(spec, "ports");
     if items.is_empty() {
         let place = spec.get("ports").map_or(spec.span, |ports| ports.span);
@@ -238,7 +239,7 @@ fn ports(spec: &Node, meta: &Meta, walker: &mut Walker<'_>) -> Vec<RawPort> {
             "add spec.ports, or clusterIP: None if it is headless",
         );
     }
-    let mut read = |item: &Node| {
+    let mut read = |item: &Node<'_>| {
         let item = walker.map(item, "a port")?;
         let Some(number) = item.get("port") else {
             walker.problem(item.span, "a service port has no port", "", "add port");
@@ -263,12 +264,17 @@ fn ports(spec: &Node, meta: &Meta, walker: &mut Walker<'_>) -> Vec<RawPort> {
 }
 
 /// `externalTrafficPolicy` counts only for types that traffic from outside is meant for.
-fn external_policy(spec: &Node, service_type: ServiceType, has_external_ips: bool, walker: &mut Walker<'_>) -> Policy {
+fn external_policy(
+    spec: &Node<'_>,
+    service_type: ServiceType,
+    has_external_ips: bool,
+    walker: &mut Walker<'_>,
+) -> Policy {
     let policy = walker.word_at(spec, "externalTrafficPolicy", &POLICIES);
     if service_type == ServiceType::ClusterIp && !has_external_ips { Policy::Cluster } else { policy }
 }
 
-fn affinity(spec: &Node, walker: &mut Walker<'_>) -> u32 {
+fn affinity(spec: &Node<'_>, walker: &mut Walker<'_>) -> u32 {
     let wanted = spec
         .get("sessionAffinity")
         .and_then(|value| walker.word(value, "sessionAffinity", &[("None", false), ("ClientIP", true)]))
@@ -282,7 +288,7 @@ fn affinity(spec: &Node, walker: &mut Walker<'_>) -> u32 {
         .unwrap_or(DEFAULT_AFFINITY)
 }
 
-fn source_ranges(spec: &Node, walker: &mut Walker<'_>) -> Vec<Cidr> {
+fn source_ranges(spec: &Node<'_>, walker: &mut Walker<'_>) -> Vec<Cidr> {
     let items = walker.seq_at(spec, "loadBalancerSourceRanges");
     items.iter().filter_map(|item| walker.cidr(item, "source range")).collect()
 }

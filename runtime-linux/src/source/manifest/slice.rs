@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// An EndpointSlice that belongs to a Service.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawSlice {
     pub meta: Meta,
     /// Name of the Service, in the same namespace.
@@ -19,7 +19,7 @@ pub(in super::super) struct RawSlice {
 }
 
 /// A port that every endpoint of the slice has.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct SlicePort {
     pub name: String,
     pub protocol: Protocol,
@@ -27,7 +27,7 @@ pub(in super::super) struct SlicePort {
 }
 
 /// An endpoint of a slice.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct RawEndpoint {
     pub address: IpAddr,
     pub ready: bool,
@@ -40,7 +40,7 @@ pub(in super::super) struct RawEndpoint {
 }
 
 /// Reads a slice; `None` for one that kube-proxy ignores, which is counted.
-pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawSlice> {
+pub(in super::super) fn read(node: &Node<'_>, walker: &mut Walker<'_>, report: &mut Report) -> Option<RawSlice> {
     let meta = meta(node, "EndpointSlice", walker)?;
     let mut ignored = |reason: &str| *report.ignored.entry(reason.to_owned()).or_default() += 1;
     if label(node, "service.kubernetes.io/headless").is_some() {
@@ -73,7 +73,9 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
     };
     let weights = weights(node, walker);
     let items = walker.seq_at(node, "endpoints");
-    let endpoints = items.iter().filter_map(|item| endpoint(item, v4, &weights, walker)).collect();
+    let mut endpoints: Vec<RawEndpoint> =
+        items.iter().filter_map(|item| endpoint(item, v4, &weights, walker)).collect();
+    endpoints.shrink_to_fit(); // they are most of what is kept of a cluster, until all slices are joined
     let items = walker.seq_at(node, "ports");
     let ports = items.iter().filter_map(|item| port(item, walker)).collect();
     Some(RawSlice { service: service.to_owned(), ports, endpoints, meta })
@@ -81,7 +83,7 @@ pub(super) fn read(node: &Node, walker: &mut Walker<'_>, report: &mut Report) ->
 
 /// A port of the slice. The API server turns an absent name into the empty one; one that is written as null is skipped,
 /// as is a port without a number.
-fn port(item: &Node, walker: &mut Walker<'_>) -> Option<SlicePort> {
+fn port(item: &Node<'_>, walker: &mut Walker<'_>) -> Option<SlicePort> {
     let item = walker.map(item, "a port")?;
     if item.get_even_null("name").is_some_and(Node::is_null) {
         return None;
@@ -95,7 +97,7 @@ fn port(item: &Node, walker: &mut Walker<'_>) -> Option<SlicePort> {
     Some(SlicePort { name, protocol, port })
 }
 
-fn endpoint(item: &Node, v4: bool, weights: &HashMap<IpAddr, u16>, walker: &mut Walker<'_>) -> Option<RawEndpoint> {
+fn endpoint(item: &Node<'_>, v4: bool, weights: &HashMap<IpAddr, u16>, walker: &mut Walker<'_>) -> Option<RawEndpoint> {
     let item = walker.map(item, "an endpoint")?;
     let Some(first) = walker.seq_at(item, "addresses").first() else {
         walker.problem(item.span, "an endpoint has no addresses", "", "add addresses with one address");
@@ -128,13 +130,13 @@ fn endpoint(item: &Node, v4: bool, weights: &HashMap<IpAddr, u16>, walker: &mut 
     })
 }
 
-fn hint_names(hints: &Node, key: &str, walker: &mut Walker<'_>) -> Vec<String> {
+fn hint_names(hints: &Node<'_>, key: &str, walker: &mut Walker<'_>) -> Vec<String> {
     let items = walker.seq_at(hints, key);
     items.iter().filter_map(|item| walker.text_at(item, "name").map(str::to_owned)).collect()
 }
 
 /// `natlet.dev/weights`: `address=weight`, comma-separated.
-fn weights(node: &Node, walker: &mut Walker<'_>) -> HashMap<IpAddr, u16> {
+fn weights(node: &Node<'_>, walker: &mut Walker<'_>) -> HashMap<IpAddr, u16> {
     let mut found = HashMap::new();
     let Some(value) = annotation(node, "natlet.dev/weights") else { return found };
     let Some(text) = walker.text(value, "natlet.dev/weights") else { return found };

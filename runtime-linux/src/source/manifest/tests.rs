@@ -3,6 +3,8 @@ use natlet_core::table::{Choice, Endpoint, Frontend, FrontendKind, Policy, Proto
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+mod lists;
+
 const SERVICE: &str = include_str!("../../../examples/workshop/service.yaml");
 const SLICE: &str = include_str!("../../../examples/workshop/endpointslice.yaml");
 

@@ -13,7 +13,7 @@ const STATES: [(&str, (bool, bool)); 3] =
     [("ready", (true, false)), ("terminating", (false, true)), ("not-ready", (false, false))];
 
 /// The endpoints of a service and the node that each is said to be on.
-pub(super) fn read_all(service: &Node, walker: &mut Walker<'_>) -> (Vec<Endpoint>, Vec<Option<String>>) {
+pub(super) fn read_all(service: &Node<'_>, walker: &mut Walker<'_>) -> (Vec<Endpoint>, Vec<Option<String>>) {
     let items = service.get("endpoints").map_or(&[][..], |list| match list.value {
         Value::Map(_) => std::slice::from_ref(list),
         _ => walker.one_or_many(list, "endpoints"),
@@ -39,7 +39,7 @@ pub(super) fn read_all(service: &Node, walker: &mut Walker<'_>) -> (Vec<Endpoint
     (endpoints, nodes)
 }
 
-fn read(item: &Node, walker: &mut Walker<'_>) -> Option<(Endpoint, Option<String>)> {
+fn read(item: &Node<'_>, walker: &mut Walker<'_>) -> Option<(Endpoint, Option<String>)> {
     if let Value::Scalar { .. } = item.value {
         let (address, port) = socket(item, walker)?;
         return Some((Endpoint::new(address, port), None));
@@ -65,7 +65,7 @@ fn read(item: &Node, walker: &mut Walker<'_>) -> Option<(Endpoint, Option<String
     Some((Endpoint { weight, ready, fallback, local, hinted, ..Endpoint::new(address, port) }, node))
 }
 
-fn socket(node: &Node, walker: &mut Walker<'_>) -> Option<(IpAddr, u16)> {
+fn socket(node: &Node<'_>, walker: &mut Walker<'_>) -> Option<(IpAddr, u16)> {
     let text = walker.text(node, "an endpoint")?;
     let parsed = address::parse_socket(text)
         .and_then(|(address, port)| address::suits(address, Role::Endpoint).map(|()| (address, port)));

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 /// Parses a file into the document tree. After a syntax error there is no tree: what the parser guesses would only
 /// raise more complaints.
-pub(in super::super) fn parse(file: &Arc<SourceFile>, sink: &mut Sink) -> Option<Node> {
+pub(in super::super) fn parse<'t>(file: &'t Arc<SourceFile>, sink: &mut Sink) -> Option<Node<'t>> {
     let (table, errors) = DeTable::parse_recoverable(file.text());
     for error in &errors {
         let span = error.span().unwrap_or(0..0);
@@ -21,11 +21,11 @@ pub(in super::super) fn parse(file: &Arc<SourceFile>, sink: &mut Sink) -> Option
     errors.is_empty().then(|| convert_table(table.get_ref(), span(&table.span())))
 }
 
-fn convert(value: &Spanned<DeValue<'_>>) -> Node {
-    let plain = |text: String| Value::Scalar { text, quoted: false };
+fn convert<'t>(value: &Spanned<DeValue<'t>>) -> Node<'t> {
+    let plain = |text: String| Value::Scalar { text: text.into(), quoted: false };
     let at = span(&value.span());
     let value = match value.get_ref() {
-        DeValue::String(text) => Value::Scalar { text: text.to_string(), quoted: true },
+        DeValue::String(text) => Value::Scalar { text: text.clone(), quoted: true },
         DeValue::Integer(number) if number.radix() != 10 => plain(
             i128::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| number.to_string(), |n| n.to_string()),
@@ -40,9 +40,9 @@ fn convert(value: &Spanned<DeValue<'_>>) -> Node {
     Node { value, span: at }
 }
 
-fn convert_table(table: &DeTable<'_>, at: (u32, u32)) -> Node {
-    let entry = |(key, value): (&Spanned<toml::de::DeString<'_>>, &Spanned<DeValue<'_>>)| Entry {
-        key: key.get_ref().to_string(),
+fn convert_table<'t>(table: &DeTable<'t>, at: (u32, u32)) -> Node<'t> {
+    let entry = |(key, value): (&Spanned<toml::de::DeString<'t>>, &Spanned<DeValue<'t>>)| Entry {
+        key: key.get_ref().clone(),
         key_span: span(&key.span()),
         value: convert(value),
     };

@@ -1,0 +1,99 @@
+//! What a family's table needs rules for: the part of a program that decides about chains, rules and which sets are there.
+
+use super::Select;
+use super::elements::{List, Masquerade, Route};
+use crate::nft::model::Family;
+use natlet_core::{Cidr, FrontendKind, Program, ProgramFrontend, Protocol};
+use std::collections::BTreeSet;
+
+/// What a family's table needs rules for.
+#[expect(clippy::struct_excessive_bools, reason = "each says whether a kind of rule is there")]
+#[derive(Clone, Debug, Default)]
+pub(super) struct Features {
+    /// Numbers of slots, by the map that they are drawn from and the way of drawing.
+    pub(super) selects: BTreeSet<Select>,
+    /// Some list or service cannot be reached: chain `refuse` is used.
+    pub(super) cluster_ips: bool,
+    pub(super) node_ports: bool,
+    pub(super) local_services: bool,
+    pub(super) local_node_ports: bool,
+    /// Protocols of the frontends in each masquerade set.
+    pub(super) masquerade: BTreeSet<Protocol>,
+    pub(super) masquerade_node: BTreeSet<Protocol>,
+    pub(super) masquerade_node_ports: BTreeSet<Protocol>,
+    pub(super) masquerade_local_node_ports: BTreeSet<Protocol>,
+    /// Some service remembers clients, with endpoints in both of its lists.
+    pub(super) siblings: bool,
+    pub(super) restricted: bool,
+    pub(super) hairpin: bool,
+    pub(super) pods: bool,
+    pub(super) node_port_addresses: bool,
+    pub(super) service_cidrs: bool,
+    pub(super) masquerade_all: bool,
+    pub(super) localhost_node_ports: bool,
+}
+
+impl Features {
+    /// Whether a set is referred to; one that is not is left out.
+    pub(super) fn keeps(&self, set: &str) -> bool {
+        let from = |map: &str| self.selects.iter().any(|s| s.map() == map);
+        match set {
+            "local-services" => self.local_services,
+            "node-ports" => self.node_ports,
+            "local-node-ports" => self.local_node_ports,
+            "affinity-ids" | "local-affinity-ids" | "node-port-affinity-ids" | "local-node-port-affinity-ids" => {
+                from(set)
+            }
+            "affinity" | "affinity-draws" | "affinity-endpoints" => self.selects.iter().any(|s| s.affinity.is_some()),
+            "affinity-siblings" => self.siblings,
+            "endpoints" | "local-endpoints" | "node-port-endpoints" | "local-node-port-endpoints" => from(set),
+            "masquerade-always" => !self.masquerade.is_empty(),
+            "masquerade-node" => !self.masquerade_node.is_empty(),
+            "masquerade-node-ports" => !self.masquerade_node_ports.is_empty(),
+            "masquerade-local-node-ports" => !self.masquerade_local_node_ports.is_empty(),
+            "restricted" | "allowed" => self.restricted,
+            "hairpin" => self.hairpin,
+            "pods" => self.pods,
+            "node-port-addresses" => self.node_port_addresses,
+            "service-cidrs" => self.service_cidrs,
+            "cluster-ips" => self.cluster_ips,
+            _ => true,
+        }
+    }
+
+    /// Those of the node and of what the program has at all.
+    pub(super) fn of_node(program: &Program<'_>, family: Family) -> Self {
+        let v6 = family == Family::Ip6;
+        let context = program.context();
+        let in_family = |c: Cidr| c.address.is_ipv6() == v6;
+        Self {
+            cluster_ips: program.cluster_ips().any(|ip| ip.is_ipv6() == v6),
+            hairpin: program.records().any(|r| r.is_v6() == v6 && !r.endpoints().is_empty()),
+            pods: context.cluster_cidrs().any(in_family),
+            service_cidrs: context.service_cidrs().any(in_family),
+            masquerade_all: context.masquerade_all(),
+            localhost_node_ports: context.localhost_node_ports() && !v6,
+            ..Self::default()
+        }
+    }
+
+    /// Adds what a frontend needs.
+    pub(super) fn add(&mut self, f: &ProgramFrontend<'_>, route: &Route<'_>) {
+        let node_port = f.kind == FrontendKind::NodePort;
+        self.selects.extend([Some(&route.main), route.outside.as_ref()].into_iter().flatten().filter_map(List::select));
+        self.node_ports |= node_port;
+        if route.outside.is_some() {
+            *(if node_port { &mut self.local_node_ports } else { &mut self.local_services }) = true;
+        }
+        if let Some(protocols) = match route.masquerade {
+            Masquerade::AsClusterIp => None,
+            Masquerade::Always if node_port => Some(&mut self.masquerade_node_ports),
+            Masquerade::Always => Some(&mut self.masquerade),
+            Masquerade::FromNode if node_port => Some(&mut self.masquerade_local_node_ports),
+            Masquerade::FromNode => Some(&mut self.masquerade_node),
+        } {
+            protocols.insert(f.protocol);
+        }
+        self.restricted |= f.kind == FrontendKind::LoadBalancer && f.record.source_ranges().is_some();
+    }
+}

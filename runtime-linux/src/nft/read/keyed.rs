@@ -1,0 +1,72 @@
+//! Reads elements by their keys, which takes linear time, where a dump takes time with the square of a set's size.
+
+use super::super::model::{Family, Set};
+use super::super::wire::element::read as read_elements;
+use super::super::wire::kind;
+use super::collector::Collector;
+use super::{LoadedSet, Reader, TABLE};
+use crate::netlink::LoadError;
+
+/// From so many elements on keys are faster than a dump. Measured on Linux 6.18, system time: by key 2 µs an element at any
+/// size; a dump 1.4 µs an element of 100,000 and 3.7 µs of 250,000.
+pub(super) const LARGE: usize = 150_000;
+
+impl Reader<'_> {
+    /// Reads a set's elements by the keys of an expected one. `Ok(false)`: the set has others, or is not of the kind that
+    /// can be read so; nothing was read.
+    pub(super) fn elements_by_key(
+        &mut self,
+        family: Family,
+        loaded: &mut LoadedSet,
+        expected: &Set,
+    ) -> Result<bool, LoadError> {
+        let Some(said) = loaded.said else { return Ok(false) };
+        let elements = &expected.elements;
+        // A few keys that are not there cost little; with many the expectation is of no use.
+        let may_miss = elements.len() / 64;
+        let apart = (said as usize).abs_diff(elements.len());
+        if expected.interval || elements.key_len() != loaded.shape.key_len as usize || apart > may_miss {
+            return Ok(false);
+        }
+        let mut collector = Collector::new(&loaded.set, loaded.shape.key_len);
+        let low = self.generation & 0xffff;
+        let (mut next, mut found, mut missing, mut fits) = (0, 0, 0, true);
+        while next < elements.len() && fits && missing <= may_miss {
+            let some = next..elements.len().min(next + self.netlink.keys_at_once());
+            let keys = || some.clone().map(|i| elements.get(i).key);
+            let mut asked = keys();
+            let complete = self.netlink.get_list(
+                kind::GETSETELEM,
+                family,
+                |w| {
+                    w.put_str(1, TABLE);
+                    w.put_str(2, &expected.name);
+                    w.nest(3, |w| keys().for_each(|key| w.nest(1, |w| w.nest(1, |w| w.put(1, key)))));
+                },
+                |message| {
+                    fits &= u32::from(message.resource) == low;
+                    for element in read_elements(message.attributes) {
+                        // replies come in order; one that was lost would leave all later ones unclear
+                        fits &= asked.next() == Some(element.key);
+                        collector.push(&element);
+                        found += 1;
+                    }
+                },
+            )?;
+            next = some.end - asked.len();
+            if complete {
+                fits &= next == some.end;
+            } else {
+                // the kernel stopped at a key that it has not
+                next += 1;
+                missing += 1;
+            }
+        }
+        // As many were found as there are: there are no others.
+        let all = fits && found == said as usize;
+        if all {
+            collector.finish(loaded);
+        }
+        Ok(all)
+    }
+}
