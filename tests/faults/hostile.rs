@@ -37,11 +37,12 @@ pub fn without_the_right() -> Test {
     let (host, place) = (Namespace::new("node")?, Place::new("right")?);
     place.write(&table(&[FIRST, SECOND]))?;
     natlet(&host, &["load", place.source()], "")?;
-    let before = natlet(&host, &["status"], "")?;
+    let status = || natlet(&host, &["status", "-o", "json"], "");
+    let before = status()?;
     place.write(&table(&[FIRST, THIRD]))?;
     let setpriv = ["setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin"];
     each_fails(&host, &place, &setpriv, &["not permitted", "CAP_NET_ADMIN"])?;
-    same("what is in force", &natlet(&host, &["status"], "")?, &before)
+    same("what is in force", &status()?, &before)
 }
 
 /// A kernel without netfilter netlink has no such socket; one without nf_tables answers that its messages are of an unknown
