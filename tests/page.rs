@@ -88,7 +88,7 @@ impl Lab {
         let servers = topology.serve(&listeners)?;
         let place = Place::new(name)?;
         place.write(TABLE)?;
-        let daemon = Daemon::start(&topology.node, &place, &["--listen", LISTEN])?;
+        let daemon = Daemon::start(&topology.node, &place, &["--listen", LISTEN, "--no-owner"])?;
         daemon.in_force(&topology.node, &place)?;
         let answers = || Ok(get(&topology.node, "/livez").is_ok_and(|a| a.starts_with("HTTP/1.1 200")));
         within("it does not answer", LIMIT, answers)?;

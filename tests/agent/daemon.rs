@@ -150,7 +150,7 @@ impl Daemon {
     pub fn stop(mut self) -> Test {
         self.signal(Signal::SIGTERM)?;
         let mut ended = None;
-        within("SIGTERM does not end it", LIMIT, || {
+        within("SIGTERM does not end it", 3 * LIMIT, || {
             ended = self.ended()?;
             Ok(ended.is_some())
         })?;
