@@ -373,6 +373,9 @@ fn one_tenant_cannot_stop_the_others() -> Test {
         Ok(told("belongs to shop/web:http: shop/athief:http does not get it")
             && told("left out: service shop/large:http"))
     })?;
+    put(&api, "newer", "10.96.0.10", &["10.82.0.82"]);
+    std::thread::sleep(Duration::from_millis(300));
+    same("how often it is told", &place.log().matches("belongs to shop/web:http").count(), &1)?;
     // the rest is in force: what the files of an administrator would be refused for is left out
     api.delete("Service", "shop/large");
     api.put("Service", service("athief", "10.96.9.1", 443));

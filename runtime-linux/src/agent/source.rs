@@ -100,9 +100,9 @@ impl Reading {
 pub enum Source {
     /// Files, watched.
     Files(Vec<PathBuf>, Watch),
-    /// The API server, followed.
+    /// The API server, followed, and the remarks that were made last.
     #[cfg(feature = "kubernetes")]
-    ApiServer(super::kubernetes::Feed),
+    ApiServer(super::kubernetes::Feed, Vec<String>),
 }
 
 impl Source {
@@ -113,7 +113,7 @@ impl Source {
             #[cfg(feature = "kubernetes")]
             Origin::ApiServer(api) => {
                 let node = node.node_name.as_deref().unwrap_or_default();
-                Ok(Self::ApiServer(super::kubernetes::start(api, node, status)?))
+                Ok(Self::ApiServer(super::kubernetes::start(api, node, status)?, Vec::new()))
             }
             #[cfg(not(feature = "kubernetes"))]
             Origin::ApiServer(_) => {
@@ -128,7 +128,7 @@ impl Source {
         match self {
             Self::Files(_, watch) => watch.drain(now),
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(feed) => feed.drain(),
+            Self::ApiServer(feed, _) => feed.drain(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Source {
         match self {
             Self::Files(..) => FILES_SETTLE,
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(_) => OBJECTS_SETTLE,
+            Self::ApiServer(..) => OBJECTS_SETTLE,
         }
     }
 
@@ -146,7 +146,7 @@ impl Source {
         match self {
             Self::Files(_, watch) => watch.half_written(now),
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(_) => None,
+            Self::ApiServer(..) => None,
         }
     }
 
@@ -161,9 +161,13 @@ impl Source {
                 of_files(paths, node)
             }
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(feed) => {
+            Self::ApiServer(feed, told) => {
                 let (table, remarks) = feed.table(node).map_err(SourceError::NotYet)?;
-                of_objects(table, remarks)
+                let mut reading = of_objects(table, remarks)?;
+                // every event is a reading, and what is wrong with an object stays wrong: it is told once
+                let before = std::mem::replace(told, reading.warnings.clone());
+                reading.warnings.retain(|warning| !before.contains(warning));
+                Ok(reading)
             }
         }
     }
@@ -173,7 +177,7 @@ impl Source {
         match self {
             Self::Files(..) => {}
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(feed) => feed.in_force(),
+            Self::ApiServer(feed, _) => feed.in_force(),
         }
     }
 }
@@ -183,7 +187,7 @@ impl AsFd for Source {
         match self {
             Self::Files(_, watch) => watch.as_fd(),
             #[cfg(feature = "kubernetes")]
-            Self::ApiServer(feed) => feed.as_fd(),
+            Self::ApiServer(feed, _) => feed.as_fd(),
         }
     }
 }

@@ -108,6 +108,7 @@ pub async fn follow(kind: Kind, node: String, link: Arc<Link>, shared: Arc<Share
     let mut at: Option<String> = None;
     let mut paged = true;
     let mut served = kind != Kind::ServiceCidr;
+    let mut failed = false;
     loop {
         let started = Instant::now();
         let result = match &mut at {
@@ -115,7 +116,7 @@ pub async fn follow(kind: Kind, node: String, link: Arc<Link>, shared: Arc<Share
                 info!(kind = kind.name(), version, "the list is complete");
                 (at, served) = (Some(version), true);
             }),
-            Some(at) => follower.watch(at, backoff.spread(WATCH)).await,
+            Some(at) => follower.watch(at, backoff.spread(WATCH), std::mem::take(&mut failed)).await,
         };
         backoff.credit(started.elapsed());
         let Err(failure) = result else { continue };
@@ -133,6 +134,7 @@ pub async fn follow(kind: Kind, node: String, link: Arc<Link>, shared: Arc<Share
             follower.shared.metrics.relists.get_or_create(&follower.of_kind()).inc();
             at = None;
         }
+        failed = true;
         if failure.needs_client() {
             follower.link.forget().await;
         }
@@ -182,8 +184,8 @@ impl Follower {
         }
     }
 
-    /// Watches from a version on, which follows what is heard.
-    async fn watch(&self, at: &mut String, life: Duration) -> Result<(), Failure> {
+    /// Watches from a version on, which follows what is heard. `failed`: what was done before did.
+    async fn watch(&self, at: &mut String, life: Duration, failed: bool) -> Result<(), Failure> {
         let seconds = u32::try_from(life.as_secs()).unwrap_or(u32::MAX);
         let params = WatchParams {
             field_selector: self.fields(),
@@ -193,7 +195,9 @@ impl Follower {
         let request = Request::new(self.path()).watch(&params, at).map_err(|e| Failure::Config(e.to_string()))?;
         let started = Instant::now();
         let mut lines = Lines::new(self.ask(request.map(Body::from)).await?, WATCH_SILENCE);
-        info!(kind = self.kind.name(), version = %at, "watching");
+        if failed {
+            info!(kind = self.kind.name(), version = %at, "watching again");
+        }
         while let Some(line) = lines.next().await? {
             let text = str::from_utf8(line).map_err(|_| Failure::Json)?;
             let event = self.reader.event(text).ok_or(Failure::Json)?;
@@ -215,6 +219,7 @@ impl Follower {
             if taken == Taken::Doubtful {
                 return Err(Failure::Order);
             }
+            // an event that comes late sets it back: what is told twice then is known
             *at = version;
         }
         let lived = started.elapsed();
