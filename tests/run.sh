@@ -89,6 +89,8 @@ fi
 # The board's images first: a clean build of them takes a minute that is no test's.
 [ $cross = no ] || step firmware-example/build.sh build --quiet
 step cargo test --manifest-path firmware-example/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --target-dir target/board --lib --locked --quiet
+# ARM machines with their own kernels are booted where these were downloaded before: NATLET_ARM=1 fetches them, 100 MB
+# (tests/arm.sh). The unit tests as ARM programs are a script of their own, for its build time: tests/emulated.sh.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 step cargo test --workspace --locked --quiet | tee "$log"

@@ -520,51 +520,6 @@ fn eviction_in_order() {
     assert_eq!(rig.t.counters().flows_evicted, 4);
 }
 
-#[test]
-fn a_hundred_thousand_flows_leave_nothing_behind() {
-    soak(100_000);
-}
-
-#[test]
-#[ignore = "half a minute without optimisation"]
-fn a_million_flows_leave_nothing_behind() {
-    soak(1_000_000);
-}
-
-/// Fill, overfill, empty: no slot and no port is lost, every flow can be found, counters add up.
-fn soak(n: u32) {
-    let room = Room { flows: 2_000, ..ROOM };
-    let mut rig = Rig::with(program(&node(), &[service(Protocol::Udp)]), room, Config::new([9, 9]));
-    for i in 0..n {
-        let from = SocketAddr::new(
-            std::net::Ipv4Addr::from_bits(0xcb00_0000 + i.wrapping_mul(7) % 65_536).into(),
-            (i % 997 + 1) as u16,
-        );
-        let out = rig.send(&udp(from, socket("198.51.100.1:80"), b"")).forwarded();
-        if i % 3 == 0 {
-            let back = rig.send(&udp(out.to(), out.from(), b"")).forwarded();
-            assert_eq!(back.to(), from);
-        }
-        rig.now += if i % 30_000 == 20_000 { 130_000 } else { 7 };
-        if i % 64 == 0 {
-            rig.t.expire(rig.time(), 32);
-        }
-    }
-    let c = *rig.t.counters();
-    assert_eq!(c.forwarded, u64::from(n + n.div_ceil(3)));
-    assert_eq!(c.flows_opened, u64::from(rig.t.live_flows()) + c.flows_evicted + c.flows_expired);
-    assert!(c.flows_evicted > 0 && c.flows_expired > 0);
-    let all: Vec<_> = rig.t.flows(rig.time()).collect();
-    assert!(all.len() > 1_900);
-    for f in all.iter().filter(|f| f.idle < 120_000) {
-        let back = rig.send(&udp(f.endpoint, f.source, b"")).forwarded();
-        assert_eq!((back.from(), back.to()), (f.frontend, f.client));
-    }
-    rig.now += 300_000;
-    rig.t.expire(rig.time(), 2_000);
-    assert_eq!(rig.t.live_flows(), 0);
-}
-
 /// The index holds both directions of as many flows as there is memory for: it is never what limits.
 #[test]
 fn the_index_is_never_full_before_the_flows() {

@@ -29,7 +29,7 @@ fn packet(protocol: Protocol, from: SocketAddr, to: SocketAddr, flags: &str, pay
     }
 }
 
-fn total(rig: &Rig<'_>) -> u64 {
+fn total(rig: &Rig<'_, '_>) -> u64 {
     let c = rig.t.counters();
     c.forwarded + c.passed + c.answered + c.drops().map(|(_, n)| n).sum::<u64>()
 }

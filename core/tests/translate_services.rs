@@ -40,7 +40,7 @@ fn sticky(endpoints: u8) -> ServiceSpec {
 }
 
 /// The endpoint of a new connection from a client's next port.
-fn connect(rig: &mut Rig<'_>, client: &str, frontend: &str, port: u16) -> SocketAddr {
+fn connect(rig: &mut Rig<'_, '_>, client: &str, frontend: &str, port: u16) -> SocketAddr {
     rig.send(&udp(SocketAddr::new(ip(client), port), socket(frontend), b"")).forwarded().to()
 }
 

@@ -71,14 +71,14 @@ impl Out {
     }
 }
 
-pub struct Rig<'m> {
-    pub t: Translator<'m, 'static>,
+pub struct Rig<'m, 'p> {
+    pub t: Translator<'m, 'p>,
     /// Milliseconds.
     pub now: u64,
     random: u64,
 }
 
-impl Rig<'static> {
+impl Rig<'static, 'static> {
     pub fn new(node: &NodeSpec, services: &[ServiceSpec]) -> Self {
         Self::with(program(node, services), ROOM, Config::new([1, 2]))
     }
@@ -88,8 +88,8 @@ impl Rig<'static> {
     }
 }
 
-impl<'m> Rig<'m> {
-    pub fn over(program: Program<'static>, memory: Memory<'m>, config: &Config) -> Self {
+impl<'m, 'p> Rig<'m, 'p> {
+    pub fn over(program: Program<'p>, memory: Memory<'m>, config: &Config) -> Self {
         Self { t: Translator::new(program, memory, config), now: 1_000, random: 7 }
     }
 
