@@ -3,11 +3,10 @@
 //! Fold and multiply-shift were chosen over cheaper forms because real clusters have sequential addresses, /24 strides and
 //! one port: single-fold and Fibonacci hashes fail to build on some of those patterns.
 
-const FOLD: u64 = 0x9e37_79b9_7f4a_7c15;
-const FOLD_HIGH: u64 = 0xc2b2_ae3d_27d4_eb4f;
-const FOLD_LOW: u64 = 0x1656_67b1_9e37_79f9;
-const BUCKET: u64 = 0xd6e8_feb8_6659_fd93;
-const SLOT: u64 = 0xa076_1d64_78bd_642f;
+/// One constant for all three multiplications: it stays in a register.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+const MULTIPLIER_HIGH: u64 = 0xc2b2_ae3d_27d4_eb4f;
+const MULTIPLIER_LOW: u64 = 0x1656_67b1_9e37_79f9;
 
 /// Where the hashes of one family's keys lead: to a bucket, which has a pilot, and with the pilot to a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,20 +24,21 @@ impl Placement {
     /// The bucket of a hash, below `buckets`. Those of a shard lie side by side.
     #[inline]
     pub fn bucket(&self, hash: u64) -> u32 {
-        high(hash.wrapping_mul(BUCKET), self.buckets)
+        high(hash.wrapping_mul(MULTIPLIER), self.buckets)
     }
 
     /// The shard of a hash: its bucket divided by the buckets of a shard.
     #[inline]
     pub fn shard(&self, hash: u64) -> u32 {
-        high(hash.wrapping_mul(BUCKET), self.shards)
+        high(hash.wrapping_mul(MULTIPLIER), self.shards)
     }
 
     /// The slot within its shard of a hash under its bucket's pilot. The pilot changes the multiplier: a pilot that is added
-    /// or XORed into the hash leaves keys of one bucket correlated.
+    /// or XORed into the hash leaves keys of one bucket correlated. Pilot 0 is the bucket's own multiplier and does so too:
+    /// it serves buckets of one key.
     #[inline]
     pub fn slot_in_shard(&self, hash: u64, pilot: u8) -> u32 {
-        high(hash.wrapping_mul(SLOT.wrapping_add(u64::from(pilot) << 1)), self.shard_slots)
+        high(hash.wrapping_mul(MULTIPLIER.wrapping_add(u64::from(pilot) << 1)), self.shard_slots)
     }
 
     /// The slot of a hash under its bucket's pilot.
@@ -55,7 +55,7 @@ impl Placement {
 /// The hash of an IPv4 key, which is a word.
 #[inline]
 pub(crate) fn hash_v4(key: u64, seed: u64) -> u64 {
-    fold(key ^ seed, FOLD)
+    fold(key ^ seed, MULTIPLIER)
 }
 
 /// The hash of an IPv6 key: its address and the rest of it.
@@ -63,8 +63,8 @@ pub(crate) fn hash_v4(key: u64, seed: u64) -> u64 {
 pub(crate) fn hash_v6(address: u128, rest: u64, seed: u64) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "both halves are wanted")]
     let (upper, lower) = ((address >> 64) as u64, address as u64);
-    let word = fold(upper ^ seed, FOLD_HIGH) ^ fold(lower ^ seed.rotate_left(32), FOLD_LOW) ^ rest;
-    fold(word ^ seed, FOLD)
+    let word = fold(upper ^ seed, MULTIPLIER_HIGH) ^ fold(lower ^ seed.rotate_left(32), MULTIPLIER_LOW) ^ rest;
+    fold(word ^ seed, MULTIPLIER)
 }
 
 #[inline]
@@ -83,7 +83,7 @@ fn high(hash: u64, range: u32) -> u32 {
 /// The seed with this number.
 pub(crate) const fn seed(number: u8) -> u64 {
     // splitmix64, so that neighbouring numbers share no bits
-    let z = FOLD.wrapping_mul((number as u64).wrapping_add(1));
+    let z = MULTIPLIER.wrapping_mul((number as u64).wrapping_add(1));
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -38,7 +38,7 @@ impl RecordSource<'_, '_> {
         if let Some(port) = shared_port.filter(|_| !ports) {
             out.u16(port).ok_or(full)?;
         }
-        self.iter().try_for_each(|e| put_address(e.address, form.width == 3, out)).ok_or(full)?;
+        self.iter().try_for_each(|e| put_address(e.address, form.width() == 3, out)).ok_or(full)?;
         if ports {
             self.iter().try_for_each(|e| out.u16(e.port)).ok_or(full)?;
         }

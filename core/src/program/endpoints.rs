@@ -1,7 +1,7 @@
 //! A list of a record's endpoints, and how one is drawn from it.
 
-use super::record::{EXTRA_WEIGHTS, FULL, PLAIN_MAX, Record, Shape};
-use crate::bytes::{index, scale};
+use super::record::{AddressForm, EXTRA_WEIGHTS, PLAIN_MAX, Shape};
+use crate::bytes::{count, index, scale};
 use crate::jhash::source_hash;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,17 +15,31 @@ pub struct RecordEndpoint {
 }
 
 /// A list of endpoints of one record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct EndpointList<'a> {
-    record: Record<'a>,
+    /// The record, and what is behind it.
+    bytes: &'a [u8],
+    form: AddressForm,
+    /// It is all of a plain record whose endpoints, at least one, are of IPv4 and share their port, as most are.
+    is_plain: bool,
     first: u16,
     len: u16,
 }
 
 impl<'a> EndpointList<'a> {
+    /// The Cluster list of the record at the front of these bytes.
     #[inline]
-    pub(crate) fn new(record: Record<'a>, first: u16, len: u16) -> Self {
-        Self { record, first, len }
+    pub(crate) fn cluster_of(bytes: &'a [u8], form: AddressForm) -> Self {
+        match bytes.first_chunk() {
+            Some(&[total @ 1..=PLAIN_MAX, _, _]) => Self { bytes, form, is_plain: true, first: 0, len: total.into() },
+            _ => Self::of_any(bytes, form, 0, cluster_len(bytes, form)),
+        }
+    }
+
+    /// A part of the endpoints of the record at the front of these bytes.
+    #[inline]
+    pub(crate) fn of_any(bytes: &'a [u8], form: AddressForm, first: u16, len: u16) -> Self {
+        Self { bytes, form, is_plain: false, first, len }
     }
 
     /// Number of endpoints.
@@ -46,14 +60,17 @@ impl<'a> EndpointList<'a> {
         if i >= self.len() {
             return None;
         }
-        self.at(usize::from(self.first).wrapping_add(i))
+        if self.is_plain {
+            return plain_endpoint(self.bytes, self.form, count(i));
+        }
+        any_endpoint(self.bytes, self.form, usize::from(self.first).wrapping_add(i))
     }
 
     /// All endpoints, sorted by address and port within those of both lists and those of one.
     pub fn iter(&self) -> impl Iterator<Item = RecordEndpoint> + use<'a> {
         let list = *self;
-        let shape = list.record.shape();
-        (0..list.len()).map_while(move |i| list.endpoint(&shape, usize::from(list.first).checked_add(i)?))
+        let shape = self.shape();
+        (0..list.len()).map_while(move |i| endpoint(&shape, list.form, usize::from(list.first).checked_add(i)?))
     }
 
     /// Sum of the weights, which is the number of slots that a uniform draw chooses from.
@@ -82,15 +99,10 @@ impl<'a> EndpointList<'a> {
     /// The endpoint that uniform 32 bits draw, scaled as the kernel's `numgen random mod slots()` scales them.
     #[inline]
     pub fn draw(&self, random: u32) -> Option<RecordEndpoint> {
-        match self.record.bytes().first() {
-            Some(first) if first & FULL != 0 => self.draw_weighted(random),
-            _ => self.get(index(scale(random, self.len.into()))),
+        if self.is_plain {
+            return plain_endpoint(self.bytes, self.form, scale(random, self.len.into()));
         }
-    }
-
-    #[inline(never)] // most services have no weights
-    fn draw_weighted(&self, random: u32) -> Option<RecordEndpoint> {
-        self.slot(scale(random, self.slots()))
+        draw_any(self.bytes, self.form, (self.first, self.len), random)
     }
 
     /// The endpoint that a source gets under [`crate::Choice::SourceHash`]: the one that the kernel's rules choose.
@@ -98,47 +110,69 @@ impl<'a> EndpointList<'a> {
         self.slot(scale(source_hash(source), self.slots()))
     }
 
+    fn shape(&self) -> Shape<'a> {
+        Shape::of(self.bytes, self.form)
+    }
+
     /// The weights of all the record's endpoints; `None` if they are equal.
-    fn weights(&self) -> Option<&'a [[u8; 2]]> {
-        self.record.shape().extra(EXTRA_WEIGHTS).map(|body| body.as_chunks().0)
+    fn weights(&self) -> Option<&'a [u8]> {
+        if self.is_plain { None } else { self.shape().extra(EXTRA_WEIGHTS) }
     }
+}
 
-    /// The record's endpoint with this position.
-    #[inline]
-    fn at(&self, i: usize) -> Option<RecordEndpoint> {
-        let (bytes, form) = (self.record.bytes(), self.record.form());
-        let &[first, a, b] = bytes.first_chunk::<3>()?;
-        if first > PLAIN_MAX {
-            return self.at_of_shape(i);
-        }
-        // four bytes that end where the address does; with three of an address the first is one before it
-        let end = i.wrapping_add(1).wrapping_mul(form.width.into()).wrapping_add(3);
-        let word = bytes.get(end.wrapping_sub(4)..end)?.first_chunk()?;
-        let address = IpAddr::V4(Ipv4Addr::from_bits(form.address(*word)));
-        Some(RecordEndpoint { address: SocketAddr::new(address, u16::from_le_bytes([a, b])), weight: 1 })
+impl core::fmt::Debug for EndpointList<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
+}
 
-    #[inline(never)] // most records are plain, of IPv4, and have one port
-    fn at_of_shape(&self, i: usize) -> Option<RecordEndpoint> {
-        self.endpoint(&self.record.shape(), i)
-    }
+/// The endpoint at a position of a plain record of IPv4 endpoints that share their port.
+#[inline]
+fn plain_endpoint(bytes: &[u8], form: AddressForm, i: u32) -> Option<RecordEndpoint> {
+    let &[_, a, b] = bytes.first_chunk()?;
+    // four bytes that end where the address does, which starts at 3; of three the first byte is not its own
+    let start = form.four_bytes(i);
+    let word = bytes.get(start..start.wrapping_add(4))?.first_chunk()?;
+    let address = IpAddr::V4(Ipv4Addr::from_bits(form.address(*word)));
+    Some(RecordEndpoint { address: SocketAddr::new(address, u16::from_le_bytes([a, b])), weight: 1 })
+}
 
-    fn endpoint(&self, shape: &Shape<'a>, i: usize) -> Option<RecordEndpoint> {
-        let address: IpAddr = if shape.is_v6() {
-            IpAddr::from(*shape.addresses.as_chunks::<16>().0.get(i)?)
-        } else {
-            let width = usize::from(self.record.form().width);
-            let start = i.checked_mul(width)?;
-            let mut octets = [0; 4];
-            let stored = shape.addresses.get(start..start.checked_add(width)?)?;
-            octets.get_mut(4_usize.checked_sub(width)?..)?.copy_from_slice(stored);
-            IpAddr::V4(Ipv4Addr::from_bits(self.record.form().address(octets)))
-        };
-        let port = shape.ports.as_chunks::<2>().0.get(i).map_or(shape.shared_port, |&p| u16::from_le_bytes(p));
-        let weight = match shape.extra(EXTRA_WEIGHTS) {
-            None => 1,
-            Some(weights) => weights.as_chunks::<2>().0.get(i).map_or(1, |&w| u16::from_le_bytes(w)),
-        };
-        Some(RecordEndpoint { address: SocketAddr::new(address, port), weight })
-    }
+/// The endpoint at a position of any record. Not inlined, as what follows, and by value, so that a caller's list need not
+/// lie in memory.
+#[inline(never)]
+fn any_endpoint(bytes: &[u8], form: AddressForm, i: usize) -> Option<RecordEndpoint> {
+    endpoint(&Shape::of(bytes, form), form, i)
+}
+
+/// Draws from a list, given by its first endpoint and length, of any record.
+#[inline(never)]
+fn draw_any(bytes: &[u8], form: AddressForm, (first, len): (u16, u16), random: u32) -> Option<RecordEndpoint> {
+    let list = EndpointList::of_any(bytes, form, first, len);
+    list.slot(scale(random, list.slots()))
+}
+
+/// Length of the Cluster list of any record.
+#[inline(never)]
+fn cluster_len(bytes: &[u8], form: AddressForm) -> u16 {
+    let shape = Shape::of(bytes, form);
+    shape.cluster.min(shape.total)
+}
+
+fn endpoint(shape: &Shape<'_>, form: AddressForm, i: usize) -> Option<RecordEndpoint> {
+    let address: IpAddr = if shape.is_v6() {
+        IpAddr::from(*shape.addresses.as_chunks::<16>().0.get(i)?)
+    } else {
+        let width = usize::from(form.width());
+        let start = i.checked_mul(width)?;
+        let mut octets = [0; 4];
+        let stored = shape.addresses.get(start..start.checked_add(width)?)?;
+        octets.get_mut(4_usize.checked_sub(width)?..)?.copy_from_slice(stored);
+        IpAddr::V4(Ipv4Addr::from_bits(form.address(octets)))
+    };
+    let port = shape.ports.as_chunks::<2>().0.get(i).map_or(shape.shared_port, |&p| u16::from_le_bytes(p));
+    let weight = match shape.extra(EXTRA_WEIGHTS) {
+        None => 1,
+        Some(weights) => weights.as_chunks::<2>().0.get(i).map_or(1, |&w| u16::from_le_bytes(w)),
+    };
+    Some(RecordEndpoint { address: SocketAddr::new(address, port), weight })
 }

@@ -42,9 +42,9 @@ pub(crate) struct IndexV4<'a> {
     /// First octet of all addresses where three are stored.
     base: u32,
     width: u8,
-    /// Where a slot's last four bytes start, and bits of them before the record offset.
-    last: u8,
+    /// Bits of a slot's third to tenth byte before the record offset, and those that it has.
     record_shift: u8,
+    record_mask: u32,
 }
 
 /// The index of the IPv6 frontends.
@@ -106,8 +106,8 @@ impl<'a> IndexV4<'a> {
             key_mask: !(u64::MAX << form.record_shift()),
             base: form.base_word(),
             width: form.width(),
-            last: form.width().saturating_sub(4),
-            record_shift: 32_u8.saturating_sub(form.record_bits),
+            record_shift: form.address.saturating_mul(8).saturating_add(4),
+            record_mask: !(u32::MAX << form.record_bits),
         }
     }
 
@@ -128,8 +128,9 @@ impl<'a> IndexV4<'a> {
         let at = self.family.slot_at(hash_v4(key, self.family.placement.seed), self.width)?;
         let window = self.family.slots.get(at..at.wrapping_add(WINDOW))?.first_chunk::<WINDOW>()?;
         let first = u64::from_le_bytes(*window.first_chunk()?);
-        let last = window.get(usize::from(self.last)..)?.first_chunk()?;
-        let record = u32::from_le_bytes(*last).wrapping_shr(self.record_shift.into());
+        let last = u64::from_le_bytes(*window.last_chunk()?).wrapping_shr(self.record_shift.into());
+        #[expect(clippy::cast_possible_truncation, reason = "a record offset has at most 28 bits")]
+        let record = last as u32 & self.record_mask;
         (first & mask == key).then_some(Hit { kind: kind_of(first), record })
     }
 
@@ -154,6 +155,7 @@ impl<'a> IndexV6<'a> {
     }
 
     /// The frontend with this address and the rest of its key.
+    #[inline(never)] // so that a look-up of the other family is small enough to be inlined
     pub fn find(&self, address: Ipv6Addr, rest: u64) -> Option<Hit> {
         let mask = if address.is_unspecified() { u64::MAX } else { !KIND_BITS };
         let family = &self.family;

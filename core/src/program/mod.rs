@@ -148,7 +148,7 @@ impl<'a> Program<'a> {
         let is_sound = |slot: &Slot| {
             let record = Record::new(self.records, slot.record, self.form);
             map::is_start(map, self.records, self.form, slot.record)
-                && record.is_v6() == slot.address.is_ipv6()
+                && record.is_some_and(|r| r.is_v6() == slot.address.is_ipv6())
                 && (slot.kind != FrontendKind::ClusterIp || self.is_cluster_ip(slot.address))
         };
         if self.v4.is_valid(is_sound) && self.v6.is_valid(is_sound) { Ok(()) } else { Err(ProgramError::Index) }
@@ -181,7 +181,7 @@ impl<'a> Program<'a> {
         core::iter::from_fn(move || {
             let offset = program.offset_of(&r);
             Shape::read(&mut r, program.form)?;
-            Some(Record::new(program.records, offset, program.form))
+            Record::new(program.records, offset, program.form)
         })
     }
 
@@ -199,12 +199,9 @@ impl<'a> Program<'a> {
     /// All frontends, IPv4 before IPv6, in no useful order within a family.
     pub fn frontends(&self) -> impl Iterator<Item = ProgramFrontend<'a>> + use<'a> {
         let program = *self;
-        self.v4.slots().chain(self.v6.slots()).map(move |slot| ProgramFrontend {
-            kind: slot.kind,
-            address: slot.address,
-            protocol: slot.protocol,
-            port: slot.port,
-            record: Record::new(program.records, slot.record, program.form),
+        self.v4.slots().chain(self.v6.slots()).filter_map(move |slot| {
+            let Slot { address, protocol, port, kind, record } = slot;
+            program.frontend(Hit { kind, record }, address, protocol, port)
         })
     }
 
@@ -214,7 +211,8 @@ impl<'a> Program<'a> {
     }
 
     /// The frontend with exactly this address, protocol and port: a ClusterIP, load-balancer or external IP.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a call would pass the result through memory: twice the instructions")]
     pub fn find(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
         let rest = slot::rest_of_key(protocol, port);
         let hit = match address {
@@ -225,7 +223,8 @@ impl<'a> Program<'a> {
     }
 
     /// The NodePort frontend with this protocol and port, in the family of `address`.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a call would pass the result through memory: twice the instructions")]
     pub fn find_node_port(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
         let rest = slot::rest_of_node_port(protocol, port);
         let (hit, address) = match address {
@@ -257,7 +256,7 @@ impl<'a> Program<'a> {
 
     #[inline]
     fn frontend(&self, hit: Hit, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
-        let record = Record::new(self.records, hit.record, self.form);
+        let record = Record::new(self.records, hit.record, self.form)?;
         Some(ProgramFrontend { kind: hit.kind, address, protocol, port, record })
     }
 

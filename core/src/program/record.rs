@@ -39,34 +39,46 @@ pub(crate) const EXTRA_HEALTH_CHECK: u8 = 5;
 /// How IPv4 endpoint addresses are stored in a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressForm {
-    /// Bytes of an address: 3 or 4.
-    pub width: u8,
-    /// First octet of all addresses where three are stored, as it lies in an address; else 0.
-    pub base: u32,
+    /// Bytes of an address less the last: 2 or 3.
+    before_last: u8,
+    /// First octet of all addresses where three are stored; else 0.
+    base: u8,
 }
 
 impl AddressForm {
     /// `base`: the first octet of all addresses, where they share one.
     pub const fn new(base: Option<u8>) -> Self {
         match base {
-            Some(base) => Self { width: 3, base: (base as u32) << 24 },
-            None => Self { width: 4, base: 0 },
+            Some(base) => Self { before_last: 2, base },
+            None => Self { before_last: 3, base: 0 },
         }
+    }
+
+    /// Bytes of an address: 3 or 4.
+    pub const fn width(self) -> u8 {
+        self.before_last.saturating_add(1)
+    }
+
+    /// Where the four bytes start that end where an address of a list does, from three bytes before the list.
+    #[inline]
+    pub fn four_bytes(self, i: u32) -> usize {
+        let before_last = usize::from(self.before_last);
+        index(i).wrapping_mul(before_last.wrapping_add(1)).wrapping_add(before_last)
     }
 
     /// The address whose last byte is the last of these four.
     #[inline]
-    pub fn address(self, bytes: [u8; 4]) -> u32 {
-        let unused = 32_u32.wrapping_sub(u32::from(self.width).wrapping_mul(8));
-        u32::from_be_bytes(bytes).wrapping_shl(unused).wrapping_shr(unused) | self.base
+    pub const fn address(self, bytes: [u8; 4]) -> u32 {
+        let stored = if self.before_last == 2 { 0x00ff_ffff } else { u32::MAX };
+        u32::from_be_bytes(bytes) & stored | (self.base as u32) << 24
     }
 }
 
 /// A service in one address family. The data is borrowed from the program and decoded when it is asked for.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// The records' section.
-    records: &'a [u8],
+    /// The record, and what is behind it in its section.
+    bytes: &'a [u8],
     offset: u32,
     form: AddressForm,
 }
@@ -88,6 +100,21 @@ pub(crate) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
+    /// A record of a checked program is sound; were it not, it would be empty.
+    pub fn of(bytes: &'a [u8], form: AddressForm) -> Self {
+        Self::read(&mut Reader(bytes), form).unwrap_or(Self {
+            flags: 0,
+            is_full: false,
+            total: 0,
+            cluster: 0,
+            local: 0,
+            shared_port: 0,
+            addresses: &[],
+            ports: &[],
+            extra: &[],
+        })
+    }
+
     /// Reads the record at the front of `r`. `None` if it is cut short.
     pub fn read(r: &mut Reader<'a>, form: AddressForm) -> Option<Self> {
         let first = r.u8()?;
@@ -104,7 +131,7 @@ impl<'a> Shape<'a> {
             (cluster, local) = (count()?, count()?);
         }
         let shared_port = if flags & PORTS == 0 && total != 0 { r.u16()? } else { 0 };
-        let width: u8 = if flags & V6 != 0 { 16 } else { form.width };
+        let width: u8 = if flags & V6 != 0 { 16 } else { form.width() };
         let addresses = r.take(usize::from(total).checked_mul(width.into())?)?;
         let ports = if flags & PORTS != 0 { r.take(usize::from(total).checked_mul(2)?)? } else { &[] };
         let extra = if flags & EXTRA != 0 {
@@ -186,41 +213,19 @@ impl<'a> Shape<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record at an offset of its section, where one starts.
+    /// The record at an offset of its section; `None` if that is shorter.
     #[inline]
-    pub(crate) fn new(records: &'a [u8], offset: u32, form: AddressForm) -> Self {
-        Self { records, offset, form }
+    pub(crate) fn new(records: &'a [u8], offset: u32, form: AddressForm) -> Option<Self> {
+        Some(Self { bytes: records.get(index(offset)..)?, offset, form })
     }
 
-    /// The record's bytes, and those behind it.
-    #[inline]
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.records.get(index(self.offset)..).unwrap_or(&[])
-    }
-
-    #[inline]
-    pub(crate) fn form(&self) -> AddressForm {
-        self.form
-    }
-
-    /// A record of a checked program is sound; were it not, it would be empty.
     pub(crate) fn shape(&self) -> Shape<'a> {
-        Shape::read(&mut Reader(self.bytes()), self.form).unwrap_or(Shape {
-            flags: 0,
-            is_full: false,
-            total: 0,
-            cluster: 0,
-            local: 0,
-            shared_port: 0,
-            addresses: &[],
-            ports: &[],
-            extra: &[],
-        })
+        Shape::of(self.bytes, self.form)
     }
 
     #[inline]
     fn first(&self) -> u8 {
-        self.records.get(index(self.offset)).copied().unwrap_or(0)
+        self.bytes.first().copied().unwrap_or(0)
     }
 
     #[inline]
@@ -265,24 +270,19 @@ impl<'a> Record<'a> {
     /// Endpoints for Cluster traffic.
     #[inline]
     pub fn cluster(&self) -> EndpointList<'a> {
-        let first = self.first();
-        if first & FULL == 0 {
-            return EndpointList::new(*self, 0, (first & PLAIN_MAX).into());
-        }
-        let shape = self.shape();
-        EndpointList::new(*self, 0, shape.cluster.min(shape.total))
+        EndpointList::cluster_of(self.bytes, self.form)
     }
 
     /// Endpoints for Local traffic; empty where no policy is Local.
     pub fn local(&self) -> EndpointList<'a> {
         let shape = self.shape();
         let len = shape.local.min(shape.total);
-        EndpointList::new(*self, shape.total.saturating_sub(len), len)
+        EndpointList::of_any(self.bytes, self.form, shape.total.saturating_sub(len), len)
     }
 
     /// Every endpoint of either list, once.
     pub fn endpoints(&self) -> EndpointList<'a> {
-        EndpointList::new(*self, 0, self.shape().total)
+        EndpointList::of_any(self.bytes, self.form, 0, self.shape().total)
     }
 
     /// Session affinity's timeout in seconds; `None` without affinity.
