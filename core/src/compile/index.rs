@@ -236,7 +236,7 @@ struct Hashes {
 
 impl Hashes {
     fn iter(&self) -> impl Iterator<Item = u64> + '_ {
-        self.all.iter().copied().take(self.len)
+        self.all.get(..self.len).unwrap_or(&[]).iter().copied()
     }
 }
 
@@ -348,10 +348,25 @@ impl<'s, E: Entry> Search<'s, E> {
     }
 
     fn place_freely(&mut self, bucket: u32, hashes: &Hashes) -> Option<bool> {
-        let free = |p: &u8| hashes.iter().all(|h| !self.is_taken(self.slot(h, *p))) && !self.collides(hashes, *p);
-        let Some(pilot) = (0..=u8::MAX).find(free) else { return Some(false) };
+        let Some(pilot) = (0..=u8::MAX).find(|p| self.is_free(hashes, *p)) else { return Some(false) };
         self.settle(bucket, pilot, hashes)?;
         Some(true)
+    }
+
+    /// Whether a pilot sends its keys to free slots that are all different.
+    fn is_free(&self, hashes: &Hashes, pilot: u8) -> bool {
+        let mut slots = [0; BUCKET_MAX];
+        for (i, hash) in hashes.iter().enumerate() {
+            let slot = self.slot(hash, pilot);
+            let (before, behind) = slots.split_at_mut_checked(i).unwrap_or_default();
+            if self.is_taken(slot) || before.contains(&slot) {
+                return false;
+            }
+            if let Some(place) = behind.first_mut() {
+                *place = slot;
+            }
+        }
+        true
     }
 
     fn settle(&mut self, bucket: u32, pilot: u8, hashes: &Hashes) -> Option<()> {

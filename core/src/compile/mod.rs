@@ -21,7 +21,7 @@ use crate::table::{Endpoint, Frontend, FrontendKind, Service, ServiceTable, Span
 use core::net::IpAddr;
 use entry::Entry;
 use front::Front;
-use lists::Wanted;
+use lists::{Item, Wanted};
 use record::RecordSource;
 use work::{Sizes, Work};
 
@@ -147,7 +147,7 @@ struct Shortness {
 }
 
 impl Shortness {
-    fn of(table: &ServiceTable<'_>, room: &mut [Word]) -> Self {
+    fn of(table: &ServiceTable<'_>, room: &mut [Item]) -> Self {
         let frontends = table.services.iter().filter_map(|s| s.frontends.of(table.frontends)).flatten();
         let addresses = frontends.filter(|f| f.kind != FrontendKind::NodePort).map(|f| f.address);
         Self { frontends: common_octet(addresses), endpoints: stored_octet(table, room) }
@@ -171,7 +171,7 @@ impl Shortness {
 
 /// The first octet of all IPv4 endpoints that records store, if they share one and there are any. Endpoints that nothing
 /// leads to have no say: what decides alike is the same program.
-fn stored_octet(table: &ServiceTable<'_>, room: &mut [Word]) -> Option<u8> {
+fn stored_octet(table: &ServiceTable<'_>, room: &mut [Item]) -> Option<u8> {
     let shared = common_octet(table.endpoints.iter().map(|e| e.address));
     let mut common = None;
     for service in table.services {
@@ -179,7 +179,7 @@ fn stored_octet(table: &ServiceTable<'_>, room: &mut [Word]) -> Option<u8> {
         let endpoints = service.endpoints.of(table.endpoints).unwrap_or(&[]);
         let Some(wanted) = wanted(frontends, false) else { continue };
         let order = lists::lists(service, endpoints, false, wanted, room)?.order;
-        let stored = order.iter().filter_map(|&i| endpoints.get(crate::bytes::index(u32::from_le_bytes(i))));
+        let stored = order.iter().filter_map(|i| lists::of_item(endpoints, i));
         let stored = stored.map(|e| e.address);
         let first = stored.clone().next();
         let octet = common_octet(stored);

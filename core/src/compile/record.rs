@@ -1,6 +1,6 @@
 //! Writes a service record; `program/record.rs` describes and reads it.
 
-use super::lists::Lists;
+use super::lists::{Lists, of_item};
 use crate::bytes::Writer;
 use crate::error::CompileError;
 use crate::program::record::{
@@ -91,7 +91,7 @@ impl RecordSource<'_, '_> {
     }
 
     fn iter(&self) -> impl Iterator<Item = &Endpoint> {
-        self.lists.order.iter().filter_map(|&i| self.endpoints.get(crate::bytes::index(u32::from_le_bytes(i))))
+        self.lists.order.iter().filter_map(|i| of_item(self.endpoints, i))
     }
 
     /// The Service's source ranges of this family, in the table's order.

@@ -2,6 +2,7 @@
 
 use super::entry::{EntryV4, EntryV6};
 use super::index;
+use super::lists::Item;
 use crate::bytes::Word;
 use crate::error::CompileError;
 use crate::table::ServiceTable;
@@ -52,9 +53,10 @@ impl Sizes {
 
     /// Bytes of the memory.
     pub fn len(&self) -> usize {
-        let words = self.services.saturating_add(self.endpoints).saturating_add(self.shards());
+        let words = self.services.saturating_add(self.shards());
         let entries = self.v4.saturating_mul(10).saturating_add(self.v6.saturating_mul(22));
-        words.saturating_mul(4).saturating_add(entries.saturating_mul(2))
+        let items = self.endpoints.saturating_mul(size_of::<Item>());
+        words.saturating_mul(4).saturating_add(entries.saturating_mul(2)).saturating_add(items)
     }
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct Work<'s> {
     /// The services in the order of their records.
     pub order: &'s mut [Word],
     /// Room for one service's endpoints.
-    pub endpoints: &'s mut [Word],
+    pub endpoints: &'s mut [Item],
     /// Where the shards of an index end.
     pub shard_ends: &'s mut [Word],
     pub v4: Family<'s, EntryV4>,
