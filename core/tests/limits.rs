@@ -139,7 +139,9 @@ fn a_service_has_3800_source_ranges() {
 
 #[test]
 fn a_shard_has_16384_frontends_on_average() {
-    for (n, shards, pilots) in [(1_u32, 1, 2), (2, 1, 2), (3, 1, 3), (17, 1, 7), (16_383, 1, 5_463), (16_384, 2, 2 * 2_732)] {
+    for (n, shards, pilots) in
+        [(1_u32, 1, 2), (2, 1, 2), (3, 1, 3), (17, 1, 7), (16_383, 1, 5_463), (16_384, 2, 2 * 2_732)]
+    {
         let services: Vec<ServiceSpec> = (0..n)
             .map(|i| {
                 let port = 1000 + i as u16;
@@ -232,7 +234,11 @@ fn cluster_ips_are_found_among_neighbours_near_and_far() {
         assert!(program.cluster_ips().eq(sorted.iter().map(|&a| v4(a))), "{taken}");
         for &address in addresses {
             for near in [address.wrapping_sub(1), address, address.wrapping_add(1)] {
-                assert_eq!(program.is_cluster_ip(v4(near)), sorted.binary_search(&near).is_ok(), "{near:#x} of {taken}");
+                assert_eq!(
+                    program.is_cluster_ip(v4(near)),
+                    sorted.binary_search(&near).is_ok(),
+                    "{near:#x} of {taken}"
+                );
             }
         }
     }

@@ -86,7 +86,8 @@ impl Table {
             let protocol = if random.below(100) < 95 { Protocol::Tcp } else { Protocol::Udp };
             let ports = (0..=random.below(3)).map(|_| random_port(&mut random));
             let left = frontends - table.keys.len();
-            let keys: Vec<Key> = ports.map(|port| Key { address, port, protocol }).filter(|k| taken.insert(*k)).collect();
+            let keys: Vec<Key> =
+                ports.map(|port| Key { address, port, protocol }).filter(|k| taken.insert(*k)).collect();
             table.add(&keys[..keys.len().min(left)], 2, false, &mut random);
         }
         table
@@ -106,6 +107,26 @@ impl Table {
                 table.add(&[key], 10, own_ports, &mut random);
             }
         }
+        table
+    }
+
+    /// One service with this many frontends and two endpoints.
+    #[must_use]
+    pub fn of_one_service(frontends: usize, seed: u64) -> Self {
+        let keys = Self::random(frontends, seed).keys;
+        let mut taken = HashSet::new();
+        // the service has one protocol
+        let one = keys.into_iter().map(|k| Key { protocol: Protocol::Tcp, ..k });
+        let mut keys: Vec<Key> = one.filter(|k| taken.insert(*k)).collect();
+        let mut random = Random::new(seed);
+        while keys.len() < frontends {
+            let key = Key { address: 0x0a00_0000 | random.below(1 << 24), port: 1, protocol: Protocol::Tcp };
+            if taken.insert(key) {
+                keys.push(key);
+            }
+        }
+        let mut table = Self::default();
+        table.add(&keys, 2, false, &mut random);
         table
     }
 

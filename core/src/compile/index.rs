@@ -328,7 +328,11 @@ impl<'s, E: Entry> Search<'s, E> {
 
     fn set_taken(&mut self, slot: u32, taken: bool) -> Option<()> {
         let (word, bit) = (self.taken.get_mut(index(slot / 32))?, 1 << (slot % 32));
-        if taken { *word |= bit } else { *word &= !bit }
+        if taken {
+            *word |= bit
+        } else {
+            *word &= !bit
+        }
         Some(())
     }
 

@@ -11,9 +11,7 @@ mod work;
 
 use crate::bytes::{Word, Writer, count};
 use crate::error::CompileError;
-use crate::program::layout::{
-    CHECKSUM, FLAG_NAMES, FLAG_SHORT_ENDPOINTS, FLAG_SHORT_FRONTENDS, Header, ID,
-};
+use crate::program::layout::{CHECKSUM, FLAG_NAMES, FLAG_SHORT_ENDPOINTS, FLAG_SHORT_FRONTENDS, Header, ID};
 use crate::program::record::AddressForm;
 use crate::program::slot::Slot;
 use crate::program::{Name, checksum, names};

@@ -229,9 +229,7 @@ impl<'a> Program<'a> {
         let rest = slot::rest_of_node_port(protocol, port);
         let (hit, address) = match address {
             IpAddr::V4(_) => (self.v4.find_node_port(rest), IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
-            IpAddr::V6(_) => {
-                (self.v6.find(Ipv6Addr::UNSPECIFIED, rest), IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-            }
+            IpAddr::V6(_) => (self.v6.find(Ipv6Addr::UNSPECIFIED, rest), IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         };
         self.frontend(hit?, address, protocol, port)
     }
