@@ -2,7 +2,6 @@
 //! services each has a port of its own.
 //!
 //! `cargo bench -p natlet-core-bench --bench choose`
-#![expect(clippy::cast_possible_truncation, reason = "a draw is below the number of endpoints")]
 
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
 use natlet_core::{EndpointList, Program};
@@ -57,7 +56,7 @@ fn natlet(bencher: Bencher<'_, '_>, size: usize) {
 }
 
 fn draw(list: &[SocketAddr], random: u32) -> Option<SocketAddr> {
-    list.get((u64::from(random) * list.len() as u64 >> 32) as usize).copied()
+    list.get(((u64::from(random) * list.len() as u64) >> 32) as usize).copied()
 }
 
 fn map_of_lists<S: BuildHasher + Default + Sync>(bencher: Bencher<'_, '_>, size: usize) {

@@ -40,7 +40,7 @@ enum Mix {
 static CASES: LazyLock<Mutex<HashMap<usize, &'static Case>>> = LazyLock::new(Mutex::default);
 
 fn case(size: usize) -> &'static Case {
-    *CASES.lock().expect("no benchmark panics").entry(size).or_insert_with(|| {
+    CASES.lock().expect("no benchmark panics").entry(size).or_insert_with(|| {
         let table = Table::random(size, 1);
         let program = table.compiled().leak();
         let (hits, misses) = (table.hits(KEYS, 2), table.misses(KEYS, 3));

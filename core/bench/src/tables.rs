@@ -134,7 +134,9 @@ impl Table {
         let Some(first) = keys.first() else { return };
         let number = self.services.len();
         let name = self.text.len();
-        self.text.push_str(&format!("namespace-{}/service-{number}:http", number % 50));
+        for part in ["namespace-", &(number % 50).to_string(), "/service-", &number.to_string(), ":http"] {
+            self.text.push_str(part);
+        }
         let port = random_port(random);
         let frontends = span(self.frontends.len(), keys.len());
         let first_endpoint = self.endpoints.len();

@@ -106,8 +106,12 @@ fn split_v4(entry: EntryV4) -> (u32, u64) {
 }
 
 fn split_v6(entry: &EntryV6) -> (u128, u64) {
-    let [address @ .., a, b, c, d, e, f] = *entry;
-    (u128::from_be_bytes(address), u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    let [address @ .., _, _, _, _, _, _] = *entry;
+    let mut rest = [0; 8];
+    if let (Some((rest, _)), Some(bytes)) = (rest.split_first_chunk_mut(), entry.last_chunk::<6>()) {
+        *rest = *bytes;
+    }
+    (u128::from_be_bytes(address), u64::from_le_bytes(rest))
 }
 
 fn without_kind(rest: u64) -> u64 {

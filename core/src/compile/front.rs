@@ -56,11 +56,11 @@ impl Front<'_, '_> {
         let mut room = Room { scratch: self.scratch, shard_ends: self.work.shard_ends };
         let family = &mut self.work.v4;
         let built = index::build(family.entries, family.spare, forms.0, &mut room, out.get_mut(at..).ok_or(full)?);
-        header.v4 = built.map_err(|e| refusal(self.table, e))?;
+        header.v4 = built.map_err(|e| refusal(self.table, &e))?;
         at = at.saturating_add(index_len(header.v4.slots(), forms.0.width(), header.v4.pilots()));
         let family = &mut self.work.v6;
         let built = index::build(family.entries, family.spare, forms.1, &mut room, out.get_mut(at..).ok_or(full)?);
-        header.v6 = built.map_err(|e| refusal(self.table, e))?;
+        header.v6 = built.map_err(|e| refusal(self.table, &e))?;
         at = at.saturating_add(index_len(header.v6.slots(), forms.1.width(), header.v6.pilots()));
 
         let len = self.write_cluster_ips_v4(out.get_mut(at..).ok_or(full)?).ok_or(full)?;
@@ -121,9 +121,9 @@ fn cluster_ip(entry: &impl Entry) -> Option<IpAddr> {
 }
 
 /// Says which frontends of the table have the same key.
-fn refusal<E: Entry>(table: &ServiceTable<'_>, failure: Failure<E>) -> CompileError {
+fn refusal<E: Entry>(table: &ServiceTable<'_>, failure: &Failure<E>) -> CompileError {
     let slot = match failure {
-        Failure::Other(error) => return error,
+        Failure::Other(error) => return *error,
         Failure::Duplicate(entry) => entry.slot(),
     };
     let Some(slot) = slot else { return CompileError::Index };

@@ -46,14 +46,14 @@ const fn spare(load: u8, keys: u32) -> u32 {
 
 /// Upper bound of an index's slots and pilots, in bytes.
 pub(crate) fn max_len(frontends: usize, width: usize) -> usize {
-    let shards = (frontends / index(SHARD)).saturating_add(1);
+    let shards = shards(frontends);
     let slots = frontends.saturating_add(frontends / 2).saturating_add(shards.saturating_mul(48));
     slots.saturating_mul(width).saturating_add(frontends / 3).saturating_add(shards.saturating_mul(2))
 }
 
 /// Shards of an index of this many frontends.
 pub(crate) fn shards(frontends: usize) -> usize {
-    (frontends / index(SHARD)).saturating_add(1)
+    frontends.checked_div(index(SHARD)).unwrap_or(0).saturating_add(1)
 }
 
 /// Why an index cannot be built.
@@ -329,9 +329,9 @@ impl<'s, E: Entry> Search<'s, E> {
     fn set_taken(&mut self, slot: u32, taken: bool) -> Option<()> {
         let (word, bit) = (self.taken.get_mut(index(slot / 32))?, 1 << (slot % 32));
         if taken {
-            *word |= bit
+            *word |= bit;
         } else {
-            *word &= !bit
+            *word &= !bit;
         }
         Some(())
     }

@@ -23,8 +23,9 @@ fn marked_index(&[.., a, b, c, d]: &Item) -> u32 {
     u32::from_le_bytes([a, b, c, d])
 }
 
-fn sort_key(&[a, b, c, d, e, f, g, h, ..]: &Item) -> u64 {
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+fn sort_key(item: &Item) -> u64 {
+    let [key @ .., _, _, _, _] = *item;
+    u64::from_le_bytes(key)
 }
 
 fn item(key: u64, index: u32) -> Item {

@@ -90,7 +90,7 @@ impl<'a> Family<'a> {
             found = found.saturating_add(1);
             let hash = hash(&slot);
             let pilot = self.pilots.get(index(self.placement.bucket(hash)));
-            if !pilot.is_some_and(|&p| self.placement.slot(hash, p) == i) || !is_sound(&slot) {
+            if pilot.is_none_or(|&p| self.placement.slot(hash, p) != i) || !is_sound(&slot) {
                 return false;
             }
         }

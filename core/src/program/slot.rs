@@ -136,7 +136,7 @@ impl SlotForm {
 
     /// Reads a slot's bytes.
     pub fn read(self, bytes: &[u8]) -> SlotBytes {
-        if self.is_v6() { self.read_v6(bytes) } else { self.read_v4(bytes) }.unwrap_or(SlotBytes::Malformed)
+        if self.is_v6() { read_v6(bytes) } else { self.read_v4(bytes) }.unwrap_or(SlotBytes::Malformed)
     }
 
     fn read_v4(self, bytes: &[u8]) -> Option<SlotBytes> {
@@ -169,17 +169,6 @@ impl SlotForm {
         }
     }
 
-    fn read_v6(self, bytes: &[u8]) -> Option<SlotBytes> {
-        let (address, rest) = bytes.split_first_chunk::<16>()?;
-        let all = little_endian(rest)?;
-        if all == EMPTY.into() {
-            return Some(if *address == [0; 16] { SlotBytes::Empty } else { SlotBytes::Malformed });
-        }
-        let (kind, protocol, port) = read_rest(all)?;
-        let record = u32::try_from(all >> ADDRESS_SHIFT).ok()?;
-        sound(Slot { address: IpAddr::V6(Ipv6Addr::from(*address)), protocol, port, kind, record })
-    }
-
     /// Writes a frontend. `None` where `bytes` is no slot, or the address is of the other family.
     pub fn write(self, slot: &Slot, bytes: &mut [u8]) -> Option<()> {
         let (bytes, all) = match slot.address {
@@ -203,6 +192,17 @@ impl SlotForm {
         *bytes.get_mut(if self.is_v6() { 16 } else { 0 })? = EMPTY;
         Some(())
     }
+}
+
+fn read_v6(bytes: &[u8]) -> Option<SlotBytes> {
+    let (address, rest) = bytes.split_first_chunk::<16>()?;
+    let all = little_endian(rest)?;
+    if all == EMPTY.into() {
+        return Some(if *address == [0; 16] { SlotBytes::Empty } else { SlotBytes::Malformed });
+    }
+    let (kind, protocol, port) = read_rest(all)?;
+    let record = u32::try_from(all >> ADDRESS_SHIFT).ok()?;
+    sound(Slot { address: IpAddr::V6(Ipv6Addr::from(*address)), protocol, port, kind, record })
 }
 
 /// Kind, protocol and port of a slot; `None` where they are no frontend's.
