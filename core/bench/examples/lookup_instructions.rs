@@ -36,6 +36,7 @@ fn miss(program: &Program<'_>, keys: &[Key]) -> u64 {
 }
 
 #[inline(always)]
+#[expect(clippy::inline_always, reason = "each caller has a loop of its own")]
 fn find(program: &Program<'_>, keys: &[Key]) -> u64 {
     keys.iter().fold(0, |sum, key| {
         let found = program.find(key.ip(), key.protocol, key.port);

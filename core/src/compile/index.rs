@@ -357,20 +357,9 @@ impl<'s, E: Entry> Search<'s, E> {
         Some(true)
     }
 
-    /// Whether a pilot sends its keys to free slots that are all different.
+    /// Whether a pilot sends its keys to free slots that are all different. Most fail at the first.
     fn is_free(&self, hashes: &Hashes, pilot: u8) -> bool {
-        let mut slots = [0; BUCKET_MAX];
-        for (i, hash) in hashes.iter().enumerate() {
-            let slot = self.slot(hash, pilot);
-            let (before, behind) = slots.split_at_mut_checked(i).unwrap_or_default();
-            if self.is_taken(slot) || before.contains(&slot) {
-                return false;
-            }
-            if let Some(place) = behind.first_mut() {
-                *place = slot;
-            }
-        }
-        true
+        hashes.iter().all(|hash| !self.is_taken(self.slot(hash, pilot))) && !self.collides(hashes, pilot)
     }
 
     fn settle(&mut self, bucket: u32, pilot: u8, hashes: &Hashes) -> Option<()> {
