@@ -1,5 +1,8 @@
 //! Reading and writing of little-endian fields in byte slices; every access is checked and total.
 
+/// A little-endian `u32` in memory of bytes, which may lie anywhere.
+pub(crate) type Word = [u8; 4];
+
 /// A byte slice that is read from its front. Each method is `None` where the slice is too short.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a>(pub &'a [u8]);

@@ -3,80 +3,88 @@
 //! Fold and multiply-shift were chosen over cheaper forms because real clusters have sequential addresses, /24 strides and
 //! one port: single-fold and Fibonacci hashes fail to build on some of those patterns.
 
-use crate::table::Protocol;
-use core::net::{IpAddr, Ipv6Addr};
+/// One constant for all three multiplications: it stays in a register.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+const MULTIPLIER_HIGH: u64 = 0xc2b2_ae3d_27d4_eb4f;
+const MULTIPLIER_LOW: u64 = 0x1656_67b1_9e37_79f9;
 
-const FOLD: u64 = 0x9e37_79b9_7f4a_7c15;
-const FOLD_HIGH: u64 = 0xc2b2_ae3d_27d4_eb4f;
-const FOLD_LOW: u64 = 0x1656_67b1_9e37_79f9;
-const BUCKET: u64 = 0xd6e8_feb8_6659_fd93;
-const SLOT: u64 = 0xa076_1d64_78bd_642f;
-
-/// What the index is asked for: a frontend's address (unspecified for a NodePort), protocol and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub address: IpAddr,
-    pub protocol: Protocol,
-    pub port: u16,
+/// Where the hashes of one family's keys lead: to a bucket, which has a pilot, and with the pilot to a slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Placement {
+    pub seed: u64,
+    /// Buckets of all shards.
+    pub buckets: u32,
+    /// Parts of the index that are built one after the other.
+    pub shards: u32,
+    /// Slots of each shard.
+    pub shard_slots: u32,
 }
 
-impl Key {
-    /// The protocol's code in a slot.
-    pub const fn protocol_code(protocol: Protocol) -> u8 {
-        match protocol {
-            Protocol::Tcp => 0,
-            Protocol::Udp => 1,
-            Protocol::Sctp => 2,
+impl Placement {
+    /// The bucket of a hash, below `buckets`. Those of a shard lie side by side.
+    #[inline]
+    pub fn bucket(&self, hash: u64) -> u32 {
+        high(hash.wrapping_mul(MULTIPLIER), self.buckets)
+    }
+
+    /// The shard of a hash: its bucket divided by the buckets of a shard.
+    #[inline]
+    pub fn shard(&self, hash: u64) -> u32 {
+        high(hash.wrapping_mul(MULTIPLIER), self.shards)
+    }
+
+    /// The slot within its shard of a hash under its bucket's pilot. The pilot changes the multiplier: a pilot that is added
+    /// or XORed into the hash leaves keys of one bucket correlated. Pilot 0 is the bucket's own multiplier and does so too:
+    /// it serves buckets of one key.
+    #[inline]
+    pub fn slot_in_shard(&self, hash: u64, pilot: u8) -> u32 {
+        high(hash.wrapping_mul(MULTIPLIER.wrapping_add(u64::from(pilot) << 1)), self.shard_slots)
+    }
+
+    /// The slot of a hash under its bucket's pilot.
+    #[inline]
+    pub fn slot(&self, hash: u64, pilot: u8) -> u32 {
+        let slot = self.slot_in_shard(hash, pilot);
+        if self.shards <= 1 {
+            return slot; // spares small tables, and processors without a wide multiplication, the shard's
         }
-    }
-
-    /// The key's hash under a seed; all 64 bits are used.
-    pub fn hash(&self, seed: u64) -> u64 {
-        let tail = (u64::from(self.port) << 32) | (u64::from(Self::protocol_code(self.protocol)) << 48);
-        let word = match self.address {
-            IpAddr::V4(a) => u64::from(a.to_bits()) | tail,
-            IpAddr::V6(a) => {
-                let (high, low) = halves(a);
-                fold(high ^ seed, FOLD_HIGH) ^ fold(low ^ seed.rotate_left(32), FOLD_LOW) ^ tail
-            }
-        };
-        fold(word ^ seed, FOLD)
+        self.shard(hash).wrapping_mul(self.shard_slots).wrapping_add(slot)
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "both halves are wanted")]
-fn halves(address: Ipv6Addr) -> (u64, u64) {
-    let bits = address.to_bits();
-    ((bits >> 64) as u64, bits as u64)
+/// The hash of an IPv4 key, which is a word.
+#[inline]
+pub(crate) fn hash_v4(key: u64, seed: u64) -> u64 {
+    fold(key ^ seed, MULTIPLIER)
 }
 
+/// The hash of an IPv6 key: its address and the rest of it.
+#[inline]
+pub(crate) fn hash_v6(address: u128, rest: u64, seed: u64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are wanted")]
+    let (upper, lower) = ((address >> 64) as u64, address as u64);
+    let word = fold(upper ^ seed, MULTIPLIER_HIGH) ^ fold(lower ^ seed.rotate_left(32), MULTIPLIER_LOW) ^ rest;
+    fold(word ^ seed, MULTIPLIER)
+}
+
+#[inline]
 #[expect(clippy::cast_possible_truncation, reason = "both halves of the product are wanted")]
 fn fold(word: u64, odd: u64) -> u64 {
     let product = u128::from(word).wrapping_mul(u128::from(odd));
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+#[inline]
 #[expect(clippy::cast_possible_truncation, reason = "the high half of a u64 by u32 product is below the u32")]
-fn scale64(hash: u64, range: u32) -> u32 {
+fn high(hash: u64, range: u32) -> u32 {
     (u128::from(hash).wrapping_mul(u128::from(range)) >> 64) as u32
 }
 
 /// The seed with this number.
 pub(crate) const fn seed(number: u8) -> u64 {
     // splitmix64, so that neighbouring numbers share no bits
-    let z = FOLD.wrapping_mul((number as u64).wrapping_add(1));
+    let z = MULTIPLIER.wrapping_mul((number as u64).wrapping_add(1));
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// The bucket of a hash, below `buckets`.
-pub(crate) fn bucket(hash: u64, buckets: u32) -> u32 {
-    scale64(hash.wrapping_mul(BUCKET), buckets)
-}
-
-/// The slot of a hash under its bucket's pilot, below `slots`. The pilot changes the multiplier: a pilot that is added or
-/// XORed into the hash leaves keys of one bucket correlated.
-pub(crate) fn slot(hash: u64, pilot: u8, slots: u32) -> u32 {
-    scale64(hash.wrapping_mul(SLOT.wrapping_add(u64::from(pilot) << 1)), slots)
 }

@@ -80,6 +80,9 @@ fn article() -> Vec<ServiceSpec> {
 #[test]
 fn the_examples_table_compiles_to_the_examples_bytes() {
     let bytes = build(&NodeSpec::default(), &article());
+    for (line, part) in bytes.chunks(16).enumerate() {
+        println!("{:04x}  {part:02x?}", line * 16); // for whoever changes the format: shown when this fails
+    }
     for (offset, expected, text) in example() {
         let found = bytes.get(offset..offset + expected.len());
         assert_eq!(found, Some(&*expected), "at {offset:#06x} ({text})");
@@ -118,20 +121,25 @@ fn the_examples_offsets_and_notes_agree_with_its_bytes() {
         assert_eq!(offset, at, "{text}");
         at += part.len();
         let note = |prefix: &str| text.strip_prefix(prefix).and_then(|t| t.split([' ', ':', ',']).next());
-        let number = part.iter().rev().fold(0_u64, |n, b| (n << 8) | u64::from(*b));
+        let number = part.iter().rev().fold(0_u128, |n, b| (n << 8) | u128::from(*b));
         if let Some(port) = note("port ") {
             assert_eq!(port.parse(), Ok(number), "{text}");
         }
         if let Some((count, _)) = text.split_once(' ')
-            && let Ok(count) = count.parse::<u64>()
+            && let Ok(count) = count.parse::<u128>()
             && part.len() <= 4
         {
             assert_eq!(count, number, "{text}");
         }
-        if let Some(tail) = text.split("tail 0x").nth(1) {
-            let tail = u16::from_str_radix(&tail[..4], 16).unwrap();
-            assert_eq!(part[part.len() - 2..], tail.to_le_bytes(), "{text}");
-            assert!(text.contains(&format!("kind {}, record {}", (tail >> 2) & 3, tail >> 4)), "{text}");
+        if let Some(slot) = text.split("code ").nth(1) {
+            // "80 at 10.82.0.97, load-balancer IP TCP: code 4, record 0"
+            let port: u128 = text.split([' ', ',']).next().unwrap().parse().unwrap();
+            let address = text.split(" at ").nth(1).map_or(0, |t| {
+                let address: Ipv4Addr = t.split(',').next().unwrap().parse().unwrap();
+                u128::from(address.to_bits())
+            });
+            assert_eq!((number >> 4 & 0xffff, number >> 20 & 0xffff_ffff), (port, address), "{text}");
+            assert_eq!(slot, format!("{}, record {}", number & 15, number >> 52), "{text}");
         }
         if let Ok(address) = text.parse::<Ipv4Addr>() {
             assert_eq!(address.octets()[4 - part.len()..], part, "{text}");
@@ -139,7 +147,7 @@ fn the_examples_offsets_and_notes_agree_with_its_bytes() {
     }
     assert_eq!(field(&bytes, "frontends4"), 6);
     assert_eq!(field(&bytes, "base4e"), 10);
-    assert_eq!((field(&bytes, "index4"), field(&bytes, "node")), (0, 0));
+    assert_eq!((field(&bytes, "slots4"), field(&bytes, "node")), (6, 0));
 }
 
 #[test]
@@ -149,24 +157,23 @@ fn the_headers_fields_follow_each_other_and_describe_the_sections() {
         assert_eq!(row[0].parse::<usize>(), Ok(at), "{row:?}");
         at += row[1].parse::<usize>().unwrap();
     }
-    assert_eq!(at, 48 + 9);
+    assert_eq!(at, 48 + 11);
     let flags = numbers("flag");
     let bytes = every_feature();
     assert_eq!(field(&bytes, "version"), u64::from(natlet_core::VERSION));
-    assert_eq!(field(&bytes, "flags"), flags["NAMES"] | flags["V6"]);
-    assert_eq!(field(&strip(&bytes), "flags"), flags["V6"]);
-    let pilots = |n: u64| if n > 16 { n / 3 + 1 } else { 0 };
+    assert_eq!(field(&bytes, "flags") & 15, flags["NAMES"] | flags["V6"]);
+    assert_eq!(field(&strip(&bytes), "flags") & 15, flags["V6"]);
+    let record_bits = 12 + 8 * (field(&bytes, "flags") >> 4 & 3);
     let (n4, n6) = (field(&bytes, "frontends4"), field(&bytes, "frontends6"));
-    let width = |address: u64| 2 + address + field(&bytes, "tail");
-    let slots = |index, n| slots_of(n, field(&bytes, index) >> 4);
-    let sum = 57
+    let sum = 59
         + field(&bytes, "node")
+        + field(&bytes, "slots4") * (20 + 32 + record_bits) / 8
         + pilots(n4)
-        + slots("index4", n4) * width(4)
+        + field(&bytes, "slots6") * (16 + (20 + record_bits) / 8)
         + pilots(n6)
-        + slots("index6", n6) * width(16)
-        + field(&bytes, "clusterips4") * 4
-        + field(&bytes, "clusterips6") * 16
+        + field(&bytes, "clusterips4")
+        + field(&bytes, "clusterips6")
+        + (field(&bytes, "records") - 1) / 255
         + field(&bytes, "records")
         + field(&bytes, "names");
     assert_eq!(sum, bytes.len() as u64);
@@ -179,7 +186,13 @@ fn the_headers_fields_follow_each_other_and_describe_the_sections() {
     assert_eq!(bytes[12..28], twox_hash::XxHash3_128::oneshot(&blank).to_le_bytes());
 }
 
-/// A program of both families with more than 16 frontends in each, and every kind of extra entry.
+/// Pilots of all shards.
+fn pilots(n: u64) -> u64 {
+    let shards = n / 16_384 + 1;
+    if n == 0 { 0 } else { (n / shards / 3 + 2) * shards }
+}
+
+/// A program of both families with many frontends in each, and every kind of extra entry.
 fn every_feature() -> Vec<u8> {
     let node =
         NodeSpec { addresses: vec![ip("192.0.2.1")], cluster: vec![cidr("10.244.0.0/16")], ..NodeSpec::default() };
@@ -223,7 +236,7 @@ fn a_record_has_the_flags_and_extra_entries_of_the_text() {
     let flag = numbers("record flag");
     let extra = numbers("extra");
     let flags: u64 =
-        ["SPLIT", "PORTS", "INTERNAL_LOCAL", "EXTERNAL_LOCAL", "EXTRA", "ANY"].iter().map(|f| flag[f]).sum();
+        ["FULL", "PORTS", "INTERNAL_LOCAL", "EXTERNAL_LOCAL", "EXTRA", "ANY"].iter().map(|f| flag[f]).sum();
     let mut expected = vec![flags as u8, 2, 2, 1, 172, 16, 0, 1, 10, 244, 0, 1];
     expected.extend([9090_u16, 8080].iter().flat_map(|p| p.to_le_bytes()));
     let entries: [(&str, &[u8]); 5] = [
@@ -242,102 +255,138 @@ fn a_record_has_the_flags_and_extra_entries_of_the_text() {
     expected.extend((body.len() as u16).to_le_bytes());
     expected.extend(body);
     assert_eq!(bytes[records..records + expected.len()], expected);
-    let v6_flag = flag["V6_RECORD"] as u8;
     let next = records + expected.len();
-    assert_eq!(bytes[next..next + 4], [0, 0, v6_flag, 0], "the second service: a record in each family, no endpoints");
+    let v6_plain = 1 << 6;
+    assert_eq!(bytes[next..next + 2], [0, v6_plain], "the second service: a record in each family, no endpoints");
 }
 
-fn slots_of(n: u64, load: u64) -> u64 {
-    let spare = rows("load class");
-    let divisor: u64 = spare[load as usize][1].split('/').nth(1).unwrap().trim().parse().unwrap();
-    if n > 16 { n + n / divisor + 1 } else { n }
+/// What the text's pseudo-code is asked for.
+#[derive(Clone, Copy)]
+struct Asked {
+    address: IpAddr,
+    protocol: u64,
+    port: u16,
+    node_port: bool,
 }
 
-/// The look-up of the text's pseudo-code: kind and record offset.
-fn look_up(bytes: &[u8], address: IpAddr, protocol: u64, port: u16) -> Option<(u64, u64)> {
+/// The look-up of the text's pseudo-code: the high bits of the code, and the record's offset.
+fn look_up(bytes: &[u8], asked: Asked) -> Option<(u64, u64)> {
     let c = numbers("constant");
-    let v6 = address.is_ipv6();
-    let short = field(bytes, "flags") & numbers("flag")["SHORT_FRONTENDS"] != 0;
-    let tail_len = field(bytes, "tail") as usize;
-    let header = if field(bytes, "flags") & numbers("flag")["V6"] != 0 { 57 } else { 48 };
-    let size = |family: &str| {
-        if family == "6" && header == 48 {
-            return (0, 0, 0);
-        }
-        let (n, index) = (field(bytes, &format!("frontends{family}")), field(bytes, &format!("index{family}")));
-        (if n > 16 { n / 3 + 1 } else { 0 }, slots_of(n, index >> 4), index & 15)
-    };
-    let address_len = |family: &str| if family == "6" { 16 } else { 4 - usize::from(short) };
-    let (pilots4, slots4, _) = size("4");
-    let mut at = header + field(bytes, "node") as usize;
-    let family = if v6 { "6" } else { "4" };
-    if v6 {
-        at += pilots4 as usize + slots4 as usize * (2 + address_len("4") + tail_len);
+    let flags = field(bytes, "flags");
+    let has = |flag: &str| flags & numbers("flag")[flag] != 0;
+    let v6 = asked.address.is_ipv6();
+    if v6 && !has("V6") {
+        return None;
     }
-    let (p, s, k) = size(family);
+    let record_bits = 12 + 8 * (flags >> 4 & 3);
+    let (address_bits, base) = if has("SHORT_FRONTENDS") { (24, field(bytes, "base4")) } else { (32, 0) };
+    let (width4, width6) = ((20 + address_bits + record_bits) / 8, 16 + (20 + record_bits) / 8);
+    let (n, s, k, width) = if v6 {
+        (field(bytes, "frontends6"), field(bytes, "slots6"), field(bytes, "seed6"), width6)
+    } else {
+        (field(bytes, "frontends4"), field(bytes, "slots4"), flags >> 6, width4)
+    };
+    let mut at = if has("V6") { 59 } else { 48 } + field(bytes, "node");
+    if v6 {
+        let n4 = field(bytes, "frontends4");
+        at += field(bytes, "slots4") * (n4 / 16_384 + 1) * width4 + pilots(n4);
+    }
+    let h = n / 16_384 + 1;
+    let all_pilots = pilots(n);
+    if n == 0 {
+        return None;
+    }
     let low = |a: u128| a as u64;
     let high = |a: u128| (a >> 64) as u64;
     let fold = |w: u64, c: u64| low(w as u128 * c as u128) ^ high(w as u128 * c as u128);
-    let scale = |h: u64, r: u64| ((h as u128 * r as u128) >> 64) as u64;
-    let z1 = c["FOLD"].wrapping_mul(k + 1);
+    let scale = |w: u64, r: u64| high(w as u128 * r as u128);
+    let z1 = c["MULTIPLIER"].wrapping_mul(k + 1);
     let z2 = (z1 ^ (z1 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z3 = (z2 ^ (z2 >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     let seed = z3 ^ (z3 >> 31);
-    let rest = (u64::from(port) << 32) ^ (protocol << 48);
-    let word = match address {
-        IpAddr::V4(a) => u64::from(a.to_bits()) ^ rest,
+    let protocol = if asked.node_port { 3 + 4 * asked.protocol } else { asked.protocol };
+    let rest = protocol + 16 * u64::from(asked.port);
+    let word = match asked.address {
+        IpAddr::V4(_) if asked.node_port => rest,
+        IpAddr::V4(a) => rest + (u64::from(a.to_bits()) ^ base << 24) * (1 << 20),
         IpAddr::V6(a) => {
-            fold(high(a.to_bits()) ^ seed, c["FOLD_HIGH"])
-                ^ fold(low(a.to_bits()) ^ seed.rotate_left(32), c["FOLD_LOW"])
+            fold(high(a.to_bits()) ^ seed, c["MULTIPLIER_HIGH"])
+                ^ fold(low(a.to_bits()) ^ seed.rotate_left(32), c["MULTIPLIER_LOW"])
                 ^ rest
         }
     };
-    let hash = fold(word ^ seed, c["FOLD"]);
-    let width = 2 + address_len(family) + tail_len;
-    let slot_at = |i: u64| &bytes[at + p as usize + i as usize * width..][..width];
-    let candidates: Vec<&[u8]> = if p == 0 {
-        (0..s).map(slot_at).collect()
+    let hash = fold(word ^ seed, c["MULTIPLIER"]);
+    let bucket = scale(c["MULTIPLIER"].wrapping_mul(hash), all_pilots);
+    let shard = scale(c["MULTIPLIER"].wrapping_mul(hash), h);
+    assert_eq!(shard, bucket / (all_pilots / h));
+    let pilot = u64::from(bytes[(at + h * s * width + bucket) as usize]);
+    let slot = s * shard + scale((c["MULTIPLIER"] + 2 * pilot).wrapping_mul(hash), s);
+    let slot = &bytes[(at + slot * width) as usize..][..width as usize];
+    let (address, integer) = if v6 { slot.split_at(16) } else { slot.split_at(0) };
+    let integer = integer.iter().rev().fold(0_u128, |n, b| (n << 8) | u128::from(*b));
+    let high_bits = if asked.node_port { 0 } else { 0b1100 };
+    let (key, record) = if v6 {
+        let octets = match asked.address {
+            IpAddr::V6(a) => a.octets(),
+            IpAddr::V4(_) => unreachable!(),
+        };
+        (address == octets && (integer & 0xf_ffff & !high_bits) == rest as u128, integer >> 20)
     } else {
-        let pilot = bytes[at + scale(hash.wrapping_mul(c["BUCKET"]), p) as usize];
-        vec![slot_at(scale(hash.wrapping_mul(c["SLOT"].wrapping_add(2 * u64::from(pilot))), s))]
+        let key_bits = 20 + address_bits;
+        ((integer & ((1 << key_bits) - 1) & !high_bits) == word as u128, integer >> key_bits)
     };
-    let octets = match address {
-        IpAddr::V4(a) => a.octets()[4 - address_len(family)..].to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    };
-    candidates.into_iter().find_map(|slot| {
-        let tail = slot[2 + octets.len()..].iter().rev().fold(0_u64, |n, b| (n << 8) | u64::from(*b));
-        let is_it = slot[..2] == port.to_le_bytes() && slot[2..2 + octets.len()] == octets && tail & 3 == protocol;
-        is_it.then_some((tail >> 2 & 3, tail >> 4))
-    })
+    key.then_some((integer as u64 >> 2 & 3, record as u64))
 }
 
 #[test]
 fn another_implementation_can_look_up_by_the_text_alone() {
     let protocols = numbers("protocol");
     let protocols = |p: Protocol| protocols[&*p.name().to_uppercase()];
-    let kinds = numbers("kind");
-    let kind_name = |k: FrontendKind| match k {
-        FrontendKind::ClusterIp => "ClusterIP",
-        FrontendKind::NodePort => "NodePort",
-        FrontendKind::LoadBalancer => "load-balancer IP",
-        FrontendKind::ExternalIp => "external IP",
+    let slots = rows("slot");
+    let high_bits = |kind: FrontendKind, protocol: u64| {
+        let name = match kind {
+            FrontendKind::ClusterIp => "ClusterIP",
+            FrontendKind::NodePort => "NodePort",
+            FrontendKind::LoadBalancer => "load-balancer IP",
+            FrontendKind::ExternalIp => "external IP",
+        };
+        slots.iter().find(|r| r[0] == name).unwrap()[2].parse().unwrap_or(protocol)
     };
     let short: Vec<ServiceSpec> = (1..60)
         .map(|i| ServiceSpec::new(&format!("a/{i}")).frontend(FrontendKind::ClusterIp, "10.96.0.1", i))
         .collect();
-    for bytes in [example_bytes(), every_feature(), build(&NodeSpec::default(), &short)] {
+    let sharded: Vec<ServiceSpec> = (0..17_000)
+        .map(|i| ServiceSpec::new(&format!("a/{i}")).frontend(FrontendKind::ExternalIp, "192.0.2.1", 1 + i))
+        .collect();
+    let programs =
+        [example_bytes(), every_feature(), build(&NodeSpec::default(), &short), build(&NodeSpec::default(), &sharded)];
+    for bytes in programs {
         let program = Program::new_checked(&bytes).unwrap();
         assert!(program.frontend_count() > 5);
-        for f in program.frontends() {
-            let found = look_up(&bytes, f.address, protocols(f.protocol), f.port);
-            assert_eq!(found, Some((kinds[kind_name(f.kind)], f.record.offset().into())), "{f:?}");
-            for (protocol, port) in [(protocols(f.protocol), f.port ^ 0x4000), (2 - protocols(f.protocol), f.port)] {
-                let expected = program
-                    .frontends()
-                    .find(|g| g.address == f.address && protocols(g.protocol) == protocol && g.port == port)
-                    .map(|g| (kinds[kind_name(g.kind)], g.record.offset().into()));
-                assert_eq!(look_up(&bytes, f.address, protocol, port), expected);
+        let step = 1 + program.frontend_count() as usize / 300;
+        for f in program.frontends().step_by(step) {
+            let asked = Asked {
+                address: f.address,
+                protocol: protocols(f.protocol),
+                port: f.port,
+                node_port: f.kind == FrontendKind::NodePort,
+            };
+            let expected = (high_bits(f.kind, protocols(f.protocol)), u64::from(f.record.offset()));
+            assert_eq!(look_up(&bytes, asked), Some(expected), "{f:?}");
+            let others = [
+                Asked { port: f.port ^ 0x4000, ..asked },
+                Asked { protocol: 2 - asked.protocol, ..asked },
+                Asked { node_port: !asked.node_port, ..asked },
+            ];
+            for other in others {
+                let protocol = Protocol::ALL[other.protocol as usize];
+                let expected = match other.node_port {
+                    true => program.find_node_port(f.address, protocol, other.port),
+                    false => program.find(f.address, protocol, other.port),
+                };
+                if !other.node_port || f.address.is_ipv4() || f.address.is_unspecified() {
+                    assert_eq!(look_up(&bytes, other).map(|l| l.1), expected.map(|e| u64::from(e.record.offset())));
+                }
             }
         }
     }

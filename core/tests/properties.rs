@@ -208,7 +208,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300), magic: bool) {
         if magic && bytes.len() >= 5 {
-            bytes[..5].copy_from_slice(b"NATP\x01");
+            bytes[..5].copy_from_slice(b"NATP\x02");
             fix_checksum(&mut bytes);
         }
         check_bytes(&bytes);

@@ -1,1 +1,3 @@
 //! What the benchmarks share: tables and packets made from a seed.
+
+pub mod tables;

@@ -13,7 +13,7 @@ fuzz_target!(|input: &[u8]| {
     checks::check_bytes(input);
     let mut fixed = input.to_vec();
     if let Some(head) = fixed.get_mut(..5) {
-        head.copy_from_slice(b"NATP\x01");
+        head.copy_from_slice(b"NATP\x02");
     }
     checks::fix_checksum(&mut fixed);
     checks::check_bytes(&fixed);

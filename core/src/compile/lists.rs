@@ -1,5 +1,6 @@
 //! Which endpoints a service may use from this node: kube-proxy's Cluster and Local lists (topology.go, CategorizeEndpoints).
 
+use crate::bytes::index;
 use crate::table::{Endpoint, FrontendKind, Policy, Service};
 use core::cmp::Reverse;
 use core::net::IpAddr;
@@ -8,13 +9,39 @@ use core::net::IpAddr;
 const CLUSTER: u32 = 1 << 31;
 const LOCAL: u32 = 1 << 30;
 /// Bits that hold the index.
-pub(crate) const INDEX: u32 = LOCAL - 1;
+const INDEX: u32 = LOCAL - 1;
+
+/// An endpoint while lists are made: eight bytes that IPv4 endpoints are sorted by, then its index in the service.
+pub(crate) type Item = [u8; 12];
+
+/// The item's endpoint, of the service's.
+pub(crate) fn of_item<'e>(endpoints: &'e [Endpoint], item: &Item) -> Option<&'e Endpoint> {
+    endpoints.get(index(marked_index(item) & INDEX))
+}
+
+fn marked_index(&[.., a, b, c, d]: &Item) -> u32 {
+    u32::from_le_bytes([a, b, c, d])
+}
+
+fn sort_key(item: &Item) -> u64 {
+    let [key @ .., _, _, _, _] = *item;
+    u64::from_le_bytes(key)
+}
+
+fn item(key: u64, index: u32) -> Item {
+    let mut item = [0; 12];
+    if let Some((first, last)) = item.split_first_chunk_mut::<8>() {
+        *first = key.to_le_bytes();
+        last.copy_from_slice(&index.to_le_bytes());
+    }
+    item
+}
 
 /// The endpoints of one service in one family, as a record stores them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lists<'s> {
-    /// Indices into the service's endpoints: Cluster only, both, Local only, each by address and port.
-    pub order: &'s [u32],
+    /// The service's endpoints: Cluster only, both, Local only, each by address and port.
+    pub order: &'s [Item],
     /// Length of the Cluster list, a prefix of `order`.
     pub cluster: usize,
     /// Length of the Local list, a suffix of `order`.
@@ -44,81 +71,114 @@ impl Wanted {
     }
 }
 
-/// Makes the lists in `scratch`, which holds at least as many entries as the service has endpoints.
-/// `None` where `scratch` is too short.
+/// Makes the lists in `room`, which holds at least as many entries as the service has endpoints.
+/// `None` where it is too short.
 pub(crate) fn lists<'s>(
     service: &Service,
     endpoints: &[Endpoint],
     v6: bool,
     wanted: Wanted,
-    scratch: &'s mut [u32],
+    room: &'s mut [Item],
 ) -> Option<Lists<'s>> {
     let internal = if wanted.cluster_ip { service.internal_policy } else { Policy::Cluster };
     let external = if wanted.external { service.external_policy } else { Policy::Cluster };
     let need_cluster = (wanted.cluster_ip && internal == Policy::Cluster) || wanted.external;
     let need_local = internal == Policy::Local || external == Policy::Local;
-    let get = |i: u32| endpoints.get(crate::bytes::index(i & INDEX));
+    let get = |item: &Item| of_item(endpoints, item);
 
-    let mut len = 0_usize;
-    for (i, e) in endpoints.iter().enumerate() {
-        if e.address.is_ipv6() == v6 {
-            *scratch.get_mut(len)? = crate::bytes::count(i);
-            len = len.checked_add(1)?;
-        }
+    let found = distinct(endpoints, v6, room)?;
+    if need_cluster && !need_local && endpoints.iter().all(|e| e.ready && e.hinted && e.weight != 0) {
+        // as in most tables: one list that holds all
+        let (cluster, any) = (found.len(), !found.is_empty());
+        return Some(Lists { order: found, cluster, local: 0, any, internal, external });
     }
-    let found = scratch.get_mut(..len)?;
-    found.sort_unstable_by_key(|&i| get(i).map(preference));
-    let len = dedup(found, |i| get(i).map(|e| (e.address, e.port)));
-    let len = retain(found.get_mut(..len)?, |i| get(i).is_some_and(|e| e.weight != 0 && (e.ready || e.fallback)));
+    let len = retain(found, |i| get(i).is_some_and(|e| e.weight != 0 && (e.ready || e.fallback)));
     let usable = found.get_mut(..len)?;
 
-    let any_ready = usable.iter().any(|&i| get(i).is_some_and(|e| e.ready));
-    let any_hinted = usable.iter().any(|&i| get(i).is_some_and(|e| e.ready && e.hinted));
-    let any_local_ready = usable.iter().any(|&i| get(i).is_some_and(|e| e.ready && e.local));
-    let mut kept = 0_usize;
+    let any_ready = usable.iter().any(|i| get(i).is_some_and(|e| e.ready));
+    let any_hinted = usable.iter().any(|i| get(i).is_some_and(|e| e.ready && e.hinted));
+    let any_local_ready = usable.iter().any(|i| get(i).is_some_and(|e| e.ready && e.local));
+    let (mut kept, mut cluster, mut local) = (0_usize, 0_usize, 0_usize);
     for at in 0..usable.len() {
         let i = *usable.get(at)?;
-        let e = get(i)?;
+        let e = get(&i)?;
         let in_cluster = need_cluster && if any_ready { e.ready && (e.hinted || !any_hinted) } else { e.fallback };
         let in_local = need_local && e.local && if any_local_ready { e.ready } else { e.fallback };
         if in_cluster || in_local {
-            *usable.get_mut(kept)? = i | if in_cluster { CLUSTER } else { 0 } | if in_local { LOCAL } else { 0 };
+            let marks = if in_cluster { CLUSTER } else { 0 } | if in_local { LOCAL } else { 0 };
+            *usable.get_mut(kept)? = item(0, marked_index(&i) | marks);
             kept = kept.checked_add(1)?;
+            cluster = cluster.saturating_add(in_cluster.into());
+            local = local.saturating_add(in_local.into());
         }
     }
     let any = !usable.is_empty();
     let order = usable.get_mut(..kept)?;
-    order.sort_unstable_by_key(|&i| (Reverse(i & CLUSTER), i & LOCAL, get(i).map(|e| (e.address, e.port))));
-    let cluster = order.iter().filter(|&&i| i & CLUSTER != 0).count();
-    let local = order.iter().filter(|&&i| i & LOCAL != 0).count();
-    for i in order.iter_mut() {
-        *i &= INDEX;
+    if need_local {
+        order.sort_unstable_by_key(|i| {
+            let marks = marked_index(i);
+            (Reverse(marks & CLUSTER), marks & LOCAL, get(i).map(place))
+        });
     }
     Some(Lists { order, cluster, local, any, internal, external })
 }
 
-/// Order in which duplicates of one address and port lie; the first wins, usable or not: local before remote
-/// (endpointslicecache.go), then ready, terminating, hinted, heavier.
-fn preference(e: &Endpoint) -> (IpAddr, u16, [Reverse<bool>; 4], Reverse<u16>) {
-    (e.address, e.port, [e.local, e.ready, e.fallback, e.hinted].map(Reverse), Reverse(e.weight))
+/// The family's endpoints by address and port, of duplicates the preferred one. `None` where the room is short.
+fn distinct<'s>(endpoints: &[Endpoint], v6: bool, room: &'s mut [Item]) -> Option<&'s mut [Item]> {
+    let mut len = 0_usize;
+    for (i, e) in (0_u32..).zip(endpoints) {
+        let key = match e.address {
+            IpAddr::V4(a) if !v6 => u64::from(a.to_bits()) << 16 | u64::from(e.port),
+            IpAddr::V6(_) if v6 => 0,
+            _ => continue,
+        };
+        *room.get_mut(len)? = item(key, i);
+        len = len.checked_add(1)?;
+    }
+    let found = room.get_mut(..len)?;
+    let ascends = |found: &[Item]| found.is_sorted_by(|a, b| sort_key(a) < sort_key(b));
+    if !ascends(found) {
+        found.sort_unstable_by_key(sort_key);
+        if !ascends(found) {
+            len = sort_out_duplicates(endpoints, found); // or they are of IPv6
+        }
+    }
+    found.get_mut(..len)
 }
 
-/// Moves the first of each run of equal keys to the front and returns their number.
-fn dedup<K: PartialEq>(items: &mut [u32], key: impl Fn(u32) -> K) -> usize {
+/// Sorts by address and port, and moves of duplicates the preferred one to the front. Returns their number.
+fn sort_out_duplicates(endpoints: &[Endpoint], found: &mut [Item]) -> usize {
+    let get = |item: &Item| of_item(endpoints, item);
+    found.sort_unstable_by_key(|i| get(i).map(|e| (place(e), preference(e))));
     let mut last = None;
-    retain(items, |i| {
-        let is_new = last.is_none_or(|l| key(l) != key(i));
-        last = Some(i);
+    retain(found, |i| {
+        let is_new = last != get(i).map(place);
+        last = get(i).map(place);
         is_new
     })
 }
 
+/// Address and port, in an order within a family.
+fn place(e: &Endpoint) -> (u128, u16) {
+    let address = match e.address {
+        IpAddr::V4(a) => a.to_bits().into(),
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    (address, e.port)
+}
+
+/// Order in which duplicates of one address and port lie; the first wins, usable or not: local before remote
+/// (endpointslicecache.go), then ready, terminating, hinted, heavier.
+fn preference(e: &Endpoint) -> ([Reverse<bool>; 4], Reverse<u16>) {
+    ([e.local, e.ready, e.fallback, e.hinted].map(Reverse), Reverse(e.weight))
+}
+
 /// Moves the items that `keep` wants to the front, in their order, and returns their number.
-fn retain(items: &mut [u32], mut keep: impl FnMut(u32) -> bool) -> usize {
+fn retain(items: &mut [Item], mut keep: impl FnMut(&Item) -> bool) -> usize {
     let mut kept = 0_usize;
     for at in 0..items.len() {
         let Some(&item) = items.get(at) else { break };
-        if keep(item) {
+        if keep(&item) {
             if let Some(place) = items.get_mut(kept) {
                 *place = item;
             }
@@ -143,10 +203,10 @@ mod tests {
 
     fn run(internal: Policy, external: Policy, endpoints: &[Endpoint]) -> (Vec<u8>, Vec<u8>, bool) {
         let service = Service { internal_policy: internal, external_policy: external, ..Service::default() };
-        let mut scratch = [0; 16];
+        let mut room = [[0; 12]; 16];
         let wanted = Wanted { cluster_ip: true, external: true };
-        let lists = lists(&service, endpoints, false, wanted, &mut scratch).unwrap();
-        let last = |i: &u32| match endpoints[*i as usize].address {
+        let lists = lists(&service, endpoints, false, wanted, &mut room).unwrap();
+        let last = |i: &Item| match of_item(endpoints, i).unwrap().address {
             IpAddr::V4(a) => a.octets()[3],
             IpAddr::V6(_) => 0,
         };

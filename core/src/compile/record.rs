@@ -1,11 +1,11 @@
 //! Writes a service record; `program/record.rs` describes and reads it.
 
-use super::lists::Lists;
+use super::lists::{Lists, of_item};
 use crate::bytes::Writer;
 use crate::error::CompileError;
 use crate::program::record::{
     ANY, AddressForm, EXTERNAL_LOCAL, EXTRA, EXTRA_AFFINITY, EXTRA_HEALTH_CHECK, EXTRA_SOURCE_HASH,
-    EXTRA_SOURCE_RANGES, EXTRA_WEIGHTS, INTERNAL_LOCAL, PORTS, SPLIT, V6, WIDE,
+    EXTRA_SOURCE_RANGES, EXTRA_WEIGHTS, FULL, INTERNAL_LOCAL, PLAIN_MAX, PLAIN_PORTS, PLAIN_V6, PORTS, V6, WIDE,
 };
 use crate::table::{Choice, Cidr, Endpoint, Frontend, FrontendKind, Policy, Service, ServiceTable};
 use core::net::IpAddr;
@@ -29,63 +29,69 @@ impl RecordSource<'_, '_> {
     pub fn write(&self, form: AddressForm, out: &mut Writer<'_>) -> Result<(), CompileError> {
         let service = self.number;
         let full = CompileError::OutputTooSmall;
-        let lists = &self.lists;
-        let total = u16::try_from(lists.order.len()).map_err(|_| CompileError::TooMany { service })?;
+        let total = u16::try_from(self.lists.order.len()).map_err(|_| CompileError::TooMany { service })?;
         let shared_port = self.iter().next().map(|e| e.port);
         let ports = self.iter().any(|e| Some(e.port) != shared_port);
-        let split = lists.cluster != lists.order.len() || lists.local != 0 || lists.any != (total != 0);
-        let wide = total > u8::MAX.into();
-        let divisor = self.iter().fold(0, |d, e| gcd(d, e.weight));
-        let weights = self.iter().any(|e| e.weight != divisor);
-        if weights {
-            let sum =
-                self.iter().fold(0_u32, |sum, e| sum.saturating_add(e.weight.checked_div(divisor).unwrap_or(0).into()));
-            if sum > u16::MAX.into() {
-                return Err(CompileError::TooMany { service });
-            }
-        }
-        let extra_len = self.extra_len(weights)?;
-        let mut flags = 0;
-        for (set, flag) in [
-            (wide, WIDE),
-            (split, SPLIT),
-            (ports, PORTS),
-            (self.v6, V6),
-            (lists.internal == Policy::Local, INTERNAL_LOCAL),
-            (lists.external == Policy::Local, EXTERNAL_LOCAL),
-            (extra_len != 0, EXTRA),
-            (lists.any, ANY),
-        ] {
-            flags |= if set { flag } else { 0 };
-        }
-        let count = |out: &mut Writer<'_>, n: usize| {
-            let n = u16::try_from(n).ok()?;
-            if wide { out.u16(n) } else { out.u8(u8::try_from(n).ok()?) }
-        };
-        out.u8(flags).ok_or(full)?;
-        count(out, total.into()).ok_or(full)?;
-        if split {
-            count(out, lists.cluster).ok_or(full)?;
-            count(out, lists.local).ok_or(full)?;
-        }
+        let divisor = self.weights_divisor()?;
+        let extra_len = self.extra_len(divisor.is_some())?;
+        self.write_head(total, ports, extra_len, out).ok_or(full)?;
         if let Some(port) = shared_port.filter(|_| !ports) {
             out.u16(port).ok_or(full)?;
         }
-        for e in self.iter() {
-            put_address(e.address, form.base.is_some(), out).ok_or(full)?;
-        }
+        self.iter().try_for_each(|e| put_address(e.address, form.width() == 3, out)).ok_or(full)?;
         if ports {
             self.iter().try_for_each(|e| out.u16(e.port)).ok_or(full)?;
         }
         if extra_len != 0 {
             out.u16(extra_len).ok_or(full)?;
-            self.write_extra(weights.then_some(divisor.max(1)), out).ok_or(full)?;
+            self.write_extra(divisor, out).ok_or(full)?;
         }
         Ok(())
     }
 
+    /// Flags, number of endpoints and, with a Local policy, the lengths of the lists.
+    fn write_head(&self, total: u16, ports: bool, extra_len: u16, out: &mut Writer<'_>) -> Option<()> {
+        let lists = &self.lists;
+        let has_local = lists.internal == Policy::Local || lists.external == Policy::Local;
+        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+        let short_total = u8::try_from(total).ok();
+        if let Some(total) = short_total.filter(|t| *t <= PLAIN_MAX && !has_local && extra_len == 0) {
+            return out.u8(total | flag(ports, PLAIN_PORTS) | flag(self.v6, PLAIN_V6));
+        }
+        let flags = flag(short_total.is_none(), WIDE)
+            | flag(ports, PORTS)
+            | flag(self.v6, V6)
+            | flag(lists.internal == Policy::Local, INTERNAL_LOCAL)
+            | flag(lists.external == Policy::Local, EXTERNAL_LOCAL)
+            | flag(extra_len != 0, EXTRA)
+            | flag(lists.any, ANY);
+        out.u8(FULL | flags)?;
+        let mut count = |n: usize| match short_total {
+            None => out.u16(u16::try_from(n).ok()?),
+            Some(_) => out.u8(u8::try_from(n).ok()?),
+        };
+        count(total.into())?;
+        if has_local {
+            count(lists.cluster)?;
+            count(lists.local)?;
+        }
+        Some(())
+    }
+
+    /// What the endpoints' weights are divided by; `None` if they are equal.
+    fn weights_divisor(&self) -> Result<Option<u16>, CompileError> {
+        let first = self.iter().next().map_or(1, |e| e.weight);
+        if self.iter().all(|e| e.weight == first) {
+            return Ok(None);
+        }
+        let divisor = self.iter().fold(0, |d, e| gcd(d, e.weight));
+        let reduced = self.iter().map(|e| e.weight.checked_div(divisor).unwrap_or(0));
+        let sum = reduced.fold(0_u32, |sum, weight| sum.saturating_add(weight.into()));
+        if sum > u16::MAX.into() { Err(CompileError::TooMany { service: self.number }) } else { Ok(Some(divisor)) }
+    }
+
     fn iter(&self) -> impl Iterator<Item = &Endpoint> {
-        self.lists.order.iter().filter_map(|&i| self.endpoints.get(crate::bytes::index(i)))
+        self.lists.order.iter().filter_map(|i| of_item(self.endpoints, i))
     }
 
     /// The Service's source ranges of this family, in the table's order.
@@ -171,8 +177,8 @@ impl RecordSource<'_, '_> {
 fn put_address(address: IpAddr, short: bool, out: &mut Writer<'_>) -> Option<()> {
     match address {
         IpAddr::V4(a) => {
-            let octets = a.octets();
-            out.put(octets.get(usize::from(short)..)?)
+            let [first, b, c, d] = a.octets();
+            if short { out.put(&[b, c, d]) } else { out.put(&[first, b, c, d]) }
         }
         IpAddr::V6(a) => out.put(&a.octets()),
     }

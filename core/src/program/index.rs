@@ -1,225 +1,222 @@
 //! The frontend index: address, protocol and port to kind and record, one probe at any size.
 //!
-//! Up to 16 frontends of a family are sorted slots. More are a perfect hash: a byte (pilot) per three frontends picks the
-//! multiplier that sends each frontend of a bucket to a slot of its own. A slot is: port (16 bits), address (network
-//! order; 3 bytes where all share their first octet), and a little-endian tail: protocol (bits 0-1; 3 is an empty slot),
-//! kind (bits 2-3), record offset. A NodePort's address is zero.
+//! It is a perfect hash: a byte (pilot) per three frontends picks the multiplier that sends each frontend of a bucket to a
+//! slot of its own; `slot.rs` says what a slot is. Indices of more than 16,384 frontends are shards side by side, so that
+//! they are built in little memory. What a look-up needs is resolved once, when the program is opened.
 
-use crate::bytes::{count, index};
-use crate::hash::{Key, bucket, seed, slot};
-use crate::program::layout::{IndexHeader, SORTED_MAX};
-use crate::table::{FrontendKind, Protocol};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use super::layout::{Header, IndexHeader, IndexSections, Layout};
+use super::slot::{ADDRESS_SHIFT, KIND_BITS, Slot, SlotBytes, SlotForm, kind_of};
+use crate::bytes::index;
+use crate::hash::{Placement, hash_v4, hash_v6};
+use crate::table::FrontendKind;
+use core::net::{IpAddr, Ipv6Addr};
 
-/// Protocol code of an empty slot.
-pub(crate) const EMPTY: u8 = 3;
+/// Bytes from a slot's start that an IPv4 look-up reads: the widest slot. What follows the slots is at least as long as a
+/// narrower one lacks.
+const WINDOW: usize = 10;
 
-/// One family's index, borrowed from a program.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Index<'a> {
-    pub header: IndexHeader,
-    pub pilots: &'a [u8],
-    pub slots: &'a [u8],
-    pub cluster_ips: &'a [u8],
-    pub form: SlotForm,
-}
-
-/// How a slot of one family is laid out.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SlotForm {
-    /// Bytes of the address: 3, 4 or 16.
-    pub address: usize,
-    /// Bytes of the tail: 2 to 4.
-    pub tail: usize,
-    /// First octet where the address has 3 bytes.
-    pub base: u8,
-}
-
-/// A decoded slot.
+/// What a look-up finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
-    pub key: Key,
+pub(crate) struct Hit {
     pub kind: FrontendKind,
     pub record: u32,
 }
 
-impl SlotForm {
-    pub const fn width(self) -> usize {
-        crate::program::layout::slot_width(self.address, self.tail)
-    }
-
-    /// Decodes a slot's bytes; `None` for an empty slot or other bytes.
-    pub fn read(self, bytes: &[u8]) -> Option<Slot> {
-        let (port, rest) = bytes.split_first_chunk::<2>()?;
-        let (address, tail) = rest.split_at_checked(self.address)?;
-        let tail = self.read_tail(tail)?;
-        let protocol = match tail & 3 {
-            0 => Protocol::Tcp,
-            1 => Protocol::Udp,
-            2 => Protocol::Sctp,
-            _ => return None,
-        };
-        let kind = kind_of((tail >> 2) & 3);
-        let address = self.read_address(address, kind)?;
-        Some(Slot { key: Key { address, protocol, port: u16::from_le_bytes(*port) }, kind, record: tail >> 4 })
-    }
-
-    fn read_tail(self, tail: &[u8]) -> Option<u32> {
-        match (self.tail, tail) {
-            (2, [a, b]) => Some(u32::from_le_bytes([*a, *b, 0, 0])),
-            (3, [a, b, c]) => Some(u32::from_le_bytes([*a, *b, *c, 0])),
-            (4, [a, b, c, d]) => Some(u32::from_le_bytes([*a, *b, *c, *d])),
-            _ => None,
-        }
-    }
-
-    fn read_address(self, address: &[u8], kind: FrontendKind) -> Option<IpAddr> {
-        match *address {
-            [0, 0, 0] if kind == FrontendKind::NodePort => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
-            [b, c, d] => Some(IpAddr::V4(Ipv4Addr::new(self.base, b, c, d))),
-            [a, b, c, d] => Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d))),
-            _ => address.first_chunk::<16>().map(|a| IpAddr::V6(Ipv6Addr::from(*a))),
-        }
-    }
-
-    /// The bytes of an address as slots and ClusterIPs hold it: the last `address` bytes of 16. `None` where the address
-    /// does not fit the form.
-    pub fn address_bytes(self, address: IpAddr) -> Option<[u8; 16]> {
-        let mut out = [0; 16];
-        match address {
-            IpAddr::V4(a) => {
-                let [first, b, c, d] = a.octets();
-                if self.address == 3 && first != self.base && !a.is_unspecified() {
-                    return None;
-                }
-                let first = if self.address == 3 { 0 } else { first };
-                out.last_chunk_mut::<4>()?.copy_from_slice(&[first, b, c, d]);
-            }
-            IpAddr::V6(a) => out = a.octets(),
-        }
-        Some(out)
-    }
+/// One family's slots and pilots.
+#[derive(Clone, Copy, Debug)]
+struct Family<'a> {
+    /// From the first slot to the program's end.
+    slots: &'a [u8],
+    pilots: &'a [u8],
+    placement: Placement,
+    form: SlotForm,
+    frontends: u32,
 }
 
-pub(crate) const fn kind_code(kind: FrontendKind) -> u8 {
-    match kind {
-        FrontendKind::ClusterIp => 0,
-        FrontendKind::NodePort => 1,
-        FrontendKind::LoadBalancer => 2,
-        FrontendKind::ExternalIp => 3,
-    }
+/// The index of the IPv4 frontends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexV4<'a> {
+    family: Family<'a>,
+    /// Bits of a slot's first eight bytes that are code, port and address.
+    key_mask: u64,
+    /// First octet of all addresses where three are stored.
+    base: u32,
+    width: u8,
+    /// Bits of a slot's third to tenth byte before the record offset, and those that it has.
+    record_shift: u8,
+    record_mask: u32,
 }
 
-const fn kind_of(code: u32) -> FrontendKind {
-    match code {
-        0 => FrontendKind::ClusterIp,
-        1 => FrontendKind::NodePort,
-        2 => FrontendKind::LoadBalancer,
-        _ => FrontendKind::ExternalIp,
-    }
+/// The index of the IPv6 frontends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexV6<'a> {
+    family: Family<'a>,
 }
 
-impl<'a> Index<'a> {
-    fn slot_at(&self, i: u32) -> Option<Slot> {
-        let width = self.form.width();
-        let start = index(i).checked_mul(width)?;
-        self.form.read(self.slots.get(start..start.checked_add(width)?)?)
-    }
-
-    /// The slot that holds this key.
-    pub fn find(&self, key: &Key) -> Option<Slot> {
-        if self.header.frontends <= SORTED_MAX {
-            return self.slots().find(|s| s.key == *key);
+impl<'a> Family<'a> {
+    fn new(bytes: &'a [u8], header: IndexHeader, at: &IndexSections, form: SlotForm) -> Self {
+        Self {
+            slots: bytes.get(at.slots..).unwrap_or(&[]),
+            pilots: bytes.get(at.pilots..at.end).unwrap_or(&[]),
+            placement: header.placement(),
+            form,
+            frontends: header.frontends,
         }
-        let hash = key.hash(seed(self.header.seed));
-        let pilot = *self.pilots.get(index(bucket(hash, self.header.pilots())))?;
-        self.slot_at(slot(hash, pilot, self.header.slots())).filter(|s| s.key == *key)
     }
 
-    /// All frontends, in the order of their slots.
-    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'a> {
+    /// Where the slot of a hash starts. `None` in an empty index.
+    #[inline]
+    fn slot_at(&self, hash: u64, width: u8) -> Option<usize> {
+        let pilot = *self.pilots.get(index(self.placement.bucket(hash)))?;
+        Some(index(self.placement.slot(hash, pilot)).wrapping_mul(width.into()))
+    }
+
+    fn slots(&self) -> impl Iterator<Item = SlotBytes> + use<'a> {
         let form = self.form;
-        self.slots.chunks_exact(form.width()).filter_map(move |bytes| form.read(bytes))
+        let number = self.placement.shards.saturating_mul(self.placement.shard_slots);
+        let width = usize::from(form.width()).max(1); // never 0; said so that no check of it is left in firmware
+        self.slots.chunks_exact(width).take(index(number)).map(move |bytes| form.read(bytes))
     }
 
-    /// Whether the address is some service's ClusterIP.
-    pub fn is_cluster_ip(&self, address: IpAddr) -> bool {
-        if address.is_unspecified() {
-            return false; // in three bytes it would look like a.0.0.0
-        }
-        let Some(bytes) = self.form.address_bytes(address) else { return false };
-        let width = self.form.address;
-        let Some(wanted) = bytes.get(16_usize.saturating_sub(width)..) else { return false };
-        let (mut low, mut high) = (0, index(self.header.cluster_ips));
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let start = middle.saturating_mul(width);
-            let Some(found) = self.cluster_ips.get(start..start.saturating_add(width)) else { return false };
-            match found.cmp(wanted) {
-                core::cmp::Ordering::Less => low = middle.saturating_add(1),
-                core::cmp::Ordering::Greater => high = middle,
-                core::cmp::Ordering::Equal => return true,
-            }
-        }
-        false
-    }
-
-    /// Distinct ClusterIPs, ascending.
-    pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
-        let form = self.form;
-        self.cluster_ips
-            .chunks_exact(form.address.max(1)) // never 0; said so that no check of it is left in firmware
-            .filter_map(move |bytes| form.read_address(bytes, FrontendKind::ClusterIp))
-    }
-
-    /// Whether every slot is where a look-up of its key ends, their number is the header's, and the ClusterIPs ascend and
-    /// hold those of the slots.
-    pub fn is_valid(&self, record_is_valid: impl Fn(u32) -> bool) -> bool {
-        let width = self.form.width();
+    /// Whether every slot is where a look-up of its key ends and `is_sound`, and their number is the header's.
+    fn is_valid(&self, hash: impl Fn(&Slot) -> u64, is_sound: impl Fn(&Slot) -> bool) -> bool {
         let mut found: u32 = 0;
-        let mut last: Option<(IpAddr, Protocol, u16)> = None;
-        for (i, bytes) in self.slots.chunks_exact(width).enumerate() {
-            let Some(slot) = self.form.read(bytes) else {
-                if !self.is_empty_slot(bytes) {
-                    return false;
-                }
-                continue;
+        for (i, slot) in (0_u32..).zip(self.slots()) {
+            let slot = match slot {
+                SlotBytes::Used(slot) => slot,
+                SlotBytes::Empty => continue,
+                SlotBytes::Malformed => return false,
             };
             found = found.saturating_add(1);
-            let is_node_port = slot.kind == FrontendKind::NodePort;
-            let is_listed = slot.kind != FrontendKind::ClusterIp || self.is_cluster_ip(slot.key.address);
-            let is_sound = slot.key.port != 0 && slot.key.address.is_unspecified() == is_node_port && is_listed;
-            if !is_sound || !record_is_valid(slot.record) {
-                return false;
-            }
-            if self.header.frontends <= SORTED_MAX {
-                let order = (slot.key.address, slot.key.protocol, slot.key.port);
-                if last.is_some_and(|l| l >= order) {
-                    return false;
-                }
-                last = Some(order);
-            } else if !self.is_home(&slot.key, count(i)) {
+            let hash = hash(&slot);
+            let pilot = self.pilots.get(index(self.placement.bucket(hash)));
+            if pilot.is_none_or(|&p| self.placement.slot(hash, p) != i) || !is_sound(&slot) {
                 return false;
             }
         }
-        let mut ascending = true;
-        let mut last: Option<IpAddr> = None;
-        for ip in self.cluster_ips() {
-            ascending &= last.is_none_or(|l| l < ip);
-            last = Some(ip);
+        found == self.frontends
+    }
+}
+
+impl<'a> IndexV4<'a> {
+    pub fn new(bytes: &'a [u8], header: &Header, layout: &Layout) -> Self {
+        let form = header.form_v4();
+        Self {
+            family: Family::new(bytes, header.v4, &layout.v4, form),
+            key_mask: !(u64::MAX << form.record_shift()),
+            base: form.base_word(),
+            width: form.width(),
+            record_shift: form.address.saturating_mul(8).saturating_add(4),
+            record_mask: !(u32::MAX << form.record_bits),
         }
-        found == self.header.frontends && ascending
     }
 
-    fn is_home(&self, key: &Key, at: u32) -> bool {
-        let hash = key.hash(seed(self.header.seed));
-        let pilot = self.pilots.get(index(bucket(hash, self.header.pilots())));
-        pilot.is_some_and(|&p| slot(hash, p, self.header.slots()) == at)
+    /// The frontend with this address and the rest of its key.
+    #[inline]
+    pub fn find(&self, address: u32, rest: u64) -> Option<Hit> {
+        self.probe(u64::from(address ^ self.base) << ADDRESS_SHIFT | rest, self.key_mask & !KIND_BITS)
     }
 
-    fn is_empty_slot(&self, bytes: &[u8]) -> bool {
-        let tail = self.form.address.saturating_add(2);
-        self.header.frontends > SORTED_MAX
-            && bytes.iter().enumerate().all(|(i, &b)| b == if i == tail { EMPTY } else { 0 })
+    /// The NodePort with this rest of a key.
+    #[inline]
+    pub fn find_node_port(&self, rest: u64) -> Option<Hit> {
+        self.probe(rest, self.key_mask)
+    }
+
+    #[inline]
+    fn probe(&self, key: u64, mask: u64) -> Option<Hit> {
+        let at = self.family.slot_at(hash_v4(key, self.family.placement.seed), self.width)?;
+        let window = self.family.slots.get(at..at.wrapping_add(WINDOW))?.first_chunk::<WINDOW>()?;
+        let first = u64::from_le_bytes(*window.first_chunk()?);
+        let last = u64::from_le_bytes(*window.last_chunk()?).wrapping_shr(self.record_shift.into());
+        #[expect(clippy::cast_possible_truncation, reason = "a record offset has at most 28 bits")]
+        let record = last as u32 & self.record_mask;
+        (first & mask == key).then_some(Hit { kind: kind_of(first), record })
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'a> {
+        used(self.family.slots())
+    }
+
+    pub fn frontends(&self) -> u32 {
+        self.family.frontends
+    }
+
+    /// Whether each slot is where it belongs and `is_sound`, and their number is the header's.
+    pub fn is_valid(&self, is_sound: impl Fn(&Slot) -> bool) -> bool {
+        let (form, seed) = (self.family.form, self.family.placement.seed);
+        self.family.is_valid(|slot| hash_of(slot, form, seed), is_sound)
+    }
+}
+
+impl<'a> IndexV6<'a> {
+    pub fn new(bytes: &'a [u8], header: &Header, layout: &Layout) -> Self {
+        Self { family: Family::new(bytes, header.v6, &layout.v6, header.form_v6()) }
+    }
+
+    /// The frontend with this address and the rest of its key.
+    #[inline(never)] // so that a look-up of the other family is small enough to be inlined
+    pub fn find(&self, address: Ipv6Addr, rest: u64) -> Option<Hit> {
+        let mask = if address.is_unspecified() { u64::MAX } else { !KIND_BITS };
+        let family = &self.family;
+        let width = family.form.width();
+        let at = family.slot_at(hash_v6(address.to_bits(), rest, family.placement.seed), width)?;
+        let slot = family.slots.get(at..)?;
+        let (found, tail) = slot.split_first_chunk::<16>()?;
+        let first = u32::from_le_bytes(*tail.first_chunk()?);
+        let key = u64::from(first) & !(u64::MAX << ADDRESS_SHIFT);
+        let last = slot.get(usize::from(width.saturating_sub(4))..)?.first_chunk()?;
+        let record = u32::from_le_bytes(*last).wrapping_shr(32_u32.saturating_sub(family.form.record_bits.into()));
+        (*found == address.octets() && key & mask == rest).then_some(Hit { kind: kind_of(key), record })
+    }
+
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'a> {
+        used(self.family.slots())
+    }
+
+    pub fn frontends(&self) -> u32 {
+        self.family.frontends
+    }
+
+    /// As [`IndexV4::is_valid`].
+    pub fn is_valid(&self, is_sound: impl Fn(&Slot) -> bool) -> bool {
+        let (form, seed) = (self.family.form, self.family.placement.seed);
+        self.family.is_valid(|slot| hash_of(slot, form, seed), is_sound)
+    }
+}
+
+fn used(slots: impl Iterator<Item = SlotBytes>) -> impl Iterator<Item = Slot> {
+    slots.filter_map(|slot| match slot {
+        SlotBytes::Used(slot) => Some(slot),
+        SlotBytes::Empty | SlotBytes::Malformed => None,
+    })
+}
+
+/// The hash of a slot's key.
+pub(crate) fn hash_of(slot: &Slot, form: SlotForm, seed: u64) -> u64 {
+    let rest = slot.rest_of_key();
+    match slot.address {
+        IpAddr::V4(a) => hash_v4(u64::from(form.stored(a.to_bits(), slot.kind)) << ADDRESS_SHIFT | rest, seed),
+        IpAddr::V6(a) => hash_v6(a.to_bits(), rest, seed),
+    }
+}
+
+/// The IPv6 ClusterIPs, ascending, 16 bytes each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterIpsV6<'a>(&'a [[u8; 16]]);
+
+impl<'a> ClusterIpsV6<'a> {
+    /// Reads a whole section. `None` if it does not ascend strictly.
+    pub fn new_checked(section: &'a [u8]) -> Option<Self> {
+        let (all, _) = section.as_chunks::<16>();
+        all.is_sorted_by(|a, b| a < b).then_some(Self(all))
+    }
+
+    pub fn contains(&self, address: Ipv6Addr) -> bool {
+        self.0.binary_search(&address.octets()).is_ok()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Ipv6Addr> + use<'a> {
+        self.0.iter().map(|&a| Ipv6Addr::from(a))
     }
 }

@@ -1,63 +1,82 @@
 //! The header and what follows from it: where each section of a program lies.
 
+use super::slot::SlotForm;
 use crate::ProgramError;
 use crate::bytes::{Reader, Writer, index};
+use crate::hash::{Placement, seed};
 
 /// First bytes of every program.
 pub const MAGIC: [u8; 4] = *b"NATP";
 /// Format version that this crate writes and reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Length of the header without its IPv6 part, in bytes.
 pub(crate) const HEADER: usize = 48;
 /// Length of the header's IPv6 part.
-pub(crate) const HEADER6: usize = 9;
+pub(crate) const HEADER6: usize = 11;
 /// First byte that the checksum covers.
 pub(crate) const CHECKED_FROM: usize = 12;
 /// Where the content id lies.
 pub(crate) const ID: core::ops::Range<usize> = 12..28;
 /// Where the checksum lies.
 pub(crate) const CHECKSUM: core::ops::Range<usize> = 8..12;
-/// Largest number of frontends of a family that are kept sorted, without pilots.
-pub(crate) const SORTED_MAX: u32 = 16;
+/// Most frontends that a shard of an index has on average.
+pub(crate) const SHARD: u32 = 16_384;
 
 pub(crate) const FLAG_NAMES: u8 = 1;
 pub(crate) const FLAG_SHORT_FRONTENDS: u8 = 2;
 pub(crate) const FLAG_SHORT_ENDPOINTS: u8 = 4;
 pub(crate) const FLAG_V6: u8 = 8;
-const FLAGS_KNOWN: u8 = FLAG_NAMES | FLAG_SHORT_FRONTENDS | FLAG_SHORT_ENDPOINTS | FLAG_V6;
+/// Where the flags hold the width of record offsets: 0 to 2 for 12, 20 or 28 bits.
+const WIDTH_SHIFT: u32 = 4;
+/// Where the flags hold the number of the IPv4 index's seed.
+const SEED_SHIFT: u32 = 6;
 
 /// The part of the header that describes one family's frontend index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IndexHeader {
-    /// Number of the hash seed, 0..=15.
+    /// Number of the hash seed, 0..=3.
     pub seed: u8,
-    /// Load class, 0..=3: how many more slots than frontends there are.
-    pub load: u8,
+    /// Slots of a shard.
+    pub shard_slots: u16,
     /// Frontends.
     pub frontends: u32,
-    /// Distinct ClusterIPs.
+    /// Length of the ClusterIPs, in bytes.
     pub cluster_ips: u32,
 }
 
 impl IndexHeader {
-    /// Number of pilots.
-    pub fn pilots(&self) -> u32 {
-        if self.frontends <= SORTED_MAX { 0 } else { (self.frontends / 3).saturating_add(1) }
+    /// Parts that the index is built in.
+    pub const fn shards(&self) -> u32 {
+        (self.frontends / SHARD).saturating_add(1)
     }
 
-    /// Number of slots, a few of them empty where there are pilots.
-    pub fn slots(&self) -> u32 {
-        if self.frontends <= SORTED_MAX {
-            return self.frontends;
+    /// Number of pilots of all shards: about one for three frontends.
+    pub fn pilots(&self) -> u32 {
+        if self.frontends == 0 {
+            return 0;
         }
-        let spare = match self.load {
-            0 => self.frontends / 100,
-            1 => self.frontends / 20,
-            2 => self.frontends / 10,
-            _ => self.frontends / 3,
-        };
-        self.frontends.saturating_add(spare).saturating_add(1)
+        let shard = self.frontends.checked_div(self.shards()).unwrap_or(0);
+        (shard / 3).saturating_add(2).saturating_mul(self.shards())
+    }
+
+    /// Number of slots of all shards, a few of them empty.
+    pub fn slots(&self) -> u32 {
+        self.shards().saturating_mul(self.shard_slots.into())
+    }
+
+    pub fn placement(&self) -> Placement {
+        Placement {
+            seed: seed(self.seed),
+            buckets: self.pilots(),
+            shards: self.shards(),
+            shard_slots: self.shard_slots.into(),
+        }
+    }
+
+    fn is_canonical(&self) -> bool {
+        let is_empty = self.seed == 0 && self.shard_slots == 0 && self.cluster_ips == 0;
+        self.seed <= 3 && self.slots() >= self.frontends && (self.frontends != 0 || is_empty)
     }
 }
 
@@ -65,8 +84,8 @@ impl IndexHeader {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
     pub flags: u8,
-    /// Bytes behind a slot's address: protocol, kind and record offset.
-    pub tail: u8,
+    /// Width of record offsets: 0 to 2 for 12, 20 or 28 bits.
+    pub width: u8,
     pub checksum: u32,
     pub id: [u8; 16],
     pub v4: IndexHeader,
@@ -83,30 +102,48 @@ impl Header {
         self.flags & flag != 0
     }
 
-    /// Bytes of an IPv4 frontend address in slots and ClusterIPs.
-    pub const fn frontend_width(&self) -> usize {
-        if self.has(FLAG_SHORT_FRONTENDS) { 3 } else { 4 }
+    const fn record_bits(&self) -> u8 {
+        12_u8.saturating_add(self.width.saturating_mul(8))
+    }
+
+    /// The smallest width of record offsets below this length; `None` if there is none.
+    pub const fn width_of(records: usize) -> Option<u8> {
+        match records {
+            0..=0xfff => Some(0),
+            0x1000..=0xf_ffff => Some(1),
+            0x10_0000..=0xfff_ffff => Some(2),
+            _ => None,
+        }
+    }
+
+    pub const fn form_v4(&self) -> SlotForm {
+        let address = if self.has(FLAG_SHORT_FRONTENDS) { 3 } else { 4 };
+        SlotForm { address, base: self.base_frontends, record_bits: self.record_bits() }
+    }
+
+    pub const fn form_v6(&self) -> SlotForm {
+        SlotForm { address: 16, base: 0, record_bits: self.record_bits() }
     }
 
     pub fn write(&self, out: &mut Writer<'_>) -> Option<()> {
         out.put(&MAGIC)?;
         out.u8(VERSION)?;
-        out.u8(self.flags)?;
-        out.u8(self.tail)?;
-        out.u8(self.v4.seed | (self.v4.load << 4))?;
+        out.u8(self.flags | (self.width << WIDTH_SHIFT) | (self.v4.seed << SEED_SHIFT))?;
+        out.u8(self.base_frontends)?;
+        out.u8(self.base_endpoints)?;
         out.u32(self.checksum)?;
         out.put(&self.id)?;
         out.u32(self.v4.frontends)?;
         out.u32(self.v4.cluster_ips)?;
+        out.u16(self.v4.shard_slots)?;
+        out.u16(self.context)?;
         out.u32(self.records)?;
         out.u32(self.names)?;
-        out.u16(self.context)?;
-        out.u8(self.base_frontends)?;
-        out.u8(self.base_endpoints)?;
         if self.has(FLAG_V6) {
-            out.u8(self.v6.seed | (self.v6.load << 4))?;
             out.u32(self.v6.frontends)?;
             out.u32(self.v6.cluster_ips)?;
+            out.u16(self.v6.shard_slots)?;
+            out.u8(self.v6.seed)?;
         }
         Some(())
     }
@@ -122,10 +159,10 @@ impl Header {
             return Err(ProgramError::Version(version));
         }
         let header = Self::read_fields(&mut r).ok_or(ProgramError::Truncated)?;
-        let known = header.flags & !FLAGS_KNOWN == 0
-            && (2..=4).contains(&header.tail)
+        let known = header.width <= 2
             && header.v4.is_canonical()
             && header.v6.is_canonical()
+            && header.v6.cluster_ips.is_multiple_of(16)
             && header.has(FLAG_NAMES) == (header.names != 0)
             && header.has(FLAG_V6) == (header.v6.frontends != 0)
             && (header.has(FLAG_SHORT_FRONTENDS) || header.base_frontends == 0)
@@ -134,45 +171,40 @@ impl Header {
     }
 
     fn read_fields(r: &mut Reader<'_>) -> Option<Self> {
-        let flags = r.u8()?;
-        let tail = r.u8()?;
-        let index4 = r.u8()?;
+        let first = r.u8()?;
         let mut header = Self {
-            flags,
-            tail,
-            checksum: r.u32()?,
-            id: r.array()?,
-            v4: IndexHeader { seed: index4 & 15, load: index4 >> 4, frontends: r.u32()?, cluster_ips: r.u32()? },
-            v6: IndexHeader::default(),
-            records: r.u32()?,
-            names: r.u32()?,
-            context: r.u16()?,
+            flags: first & !(u8::MAX << WIDTH_SHIFT),
+            width: (first >> WIDTH_SHIFT) & 3,
             base_frontends: r.u8()?,
             base_endpoints: r.u8()?,
+            checksum: r.u32()?,
+            id: r.array()?,
+            ..Self::default()
         };
+        header.v4 = read_index(r)?;
+        header.v4.seed = first >> SEED_SHIFT;
+        header.context = r.u16()?;
+        header.records = r.u32()?;
+        header.names = r.u32()?;
         if header.has(FLAG_V6) {
-            let index6 = r.u8()?;
-            header.v6 =
-                IndexHeader { seed: index6 & 15, load: index6 >> 4, frontends: r.u32()?, cluster_ips: r.u32()? };
+            header.v6 = read_index(r)?;
+            header.v6.seed = r.u8()?;
         }
         Some(header)
     }
 }
 
-impl IndexHeader {
-    fn is_canonical(&self) -> bool {
-        self.load <= 3
-            && self.cluster_ips <= self.frontends
-            && (self.frontends > SORTED_MAX || (self.seed == 0 && self.load == 0))
-    }
+fn read_index(r: &mut Reader<'_>) -> Option<IndexHeader> {
+    Some(IndexHeader { frontends: r.u32()?, cluster_ips: r.u32()?, shard_slots: r.u16()?, seed: 0 })
 }
 
 /// Where a family's index lies.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IndexSections {
-    pub pilots: usize,
     pub slots: usize,
-    pub cluster_ips: usize,
+    pub pilots: usize,
+    /// Where the pilots end.
+    pub end: usize,
 }
 
 /// Offsets of all sections, in bytes from the program's start.
@@ -181,6 +213,9 @@ pub(crate) struct Layout {
     pub context: usize,
     pub v4: IndexSections,
     pub v6: IndexSections,
+    pub cluster_ips4: usize,
+    pub cluster_ips6: usize,
+    pub map: usize,
     pub records: usize,
     pub names: usize,
     pub end: usize,
@@ -189,40 +224,33 @@ pub(crate) struct Layout {
 impl Layout {
     /// `None` where a length overflows.
     pub fn of(header: &Header) -> Option<Self> {
-        let tail = usize::from(header.tail);
-        let width4 = header.frontend_width();
         let mut at = Offset(if header.has(FLAG_V6) { HEADER.checked_add(HEADER6)? } else { HEADER });
-        let context = at.skip(1, usize::from(header.context))?;
-        let v4 = IndexSections {
-            pilots: at.skip(1, index(header.v4.pilots()))?,
-            slots: at.skip(slot_width(width4, tail), index(header.v4.slots()))?,
-            cluster_ips: 0,
+        let context = at.skip(1, header.context.into())?;
+        let mut sections = |index_header: &IndexHeader, form: SlotForm| {
+            Some(IndexSections {
+                slots: at.skip(form.width(), index_header.slots())?,
+                pilots: at.skip(1, index_header.pilots())?,
+                end: at.0,
+            })
         };
-        let v6 = IndexSections {
-            pilots: at.skip(1, index(header.v6.pilots()))?,
-            slots: at.skip(slot_width(16, tail), index(header.v6.slots()))?,
-            cluster_ips: 0,
-        };
-        let v4 = IndexSections { cluster_ips: at.skip(width4, index(header.v4.cluster_ips))?, ..v4 };
-        let v6 = IndexSections { cluster_ips: at.skip(16, index(header.v6.cluster_ips))?, ..v6 };
-        let records = at.skip(1, index(header.records))?;
-        let names = at.skip(1, index(header.names))?;
-        Some(Self { context, v4, v6, records, names, end: at.0 })
+        let v4 = sections(&header.v4, header.form_v4())?;
+        let v6 = sections(&header.v6, header.form_v6())?;
+        let cluster_ips4 = at.skip(1, header.v4.cluster_ips)?;
+        let cluster_ips6 = at.skip(1, header.v6.cluster_ips)?;
+        let map = at.skip(1, super::map::len(header.records))?;
+        let records = at.skip(1, header.records)?;
+        let names = at.skip(1, header.names)?;
+        Some(Self { context, v4, v6, cluster_ips4, cluster_ips6, map, records, names, end: at.0 })
     }
-}
-
-/// Bytes of a slot: port, address, tail.
-pub(crate) const fn slot_width(address: usize, tail: usize) -> usize {
-    address.saturating_add(tail).saturating_add(2)
 }
 
 struct Offset(usize);
 
 impl Offset {
     /// Where the next section starts; moves behind its `count` entries of `width` bytes.
-    fn skip(&mut self, width: usize, count: usize) -> Option<usize> {
+    fn skip(&mut self, width: u8, count: u32) -> Option<usize> {
         let start = self.0;
-        self.0 = start.checked_add(width.checked_mul(count)?)?;
+        self.0 = start.checked_add(usize::from(width).checked_mul(index(count))?)?;
         Some(start)
     }
 }

@@ -1,26 +1,32 @@
 //! The compiled form of a service table: a view of bytes that were checked once. `core/FORMAT.md` specifies every byte.
 
+pub(crate) mod cluster_ips;
 pub(crate) mod context;
+mod endpoints;
 pub(crate) mod index;
 pub(crate) mod layout;
+pub(crate) mod map;
 pub(crate) mod names;
 pub(crate) mod record;
+pub(crate) mod slot;
 
-use crate::bytes::Reader;
+use crate::bytes::{Reader, count};
 use crate::error::ProgramError;
-use crate::hash::Key;
 use crate::table::{Cidr, FrontendKind, Protocol};
+use cluster_ips::ClusterIps;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 pub use context::Context;
-use index::{Index, SlotForm};
-use layout::{FLAG_SHORT_ENDPOINTS, Header, IndexHeader, IndexSections, Layout};
+pub use endpoints::{EndpointList, RecordEndpoint};
+use index::{ClusterIpsV6, Hit, IndexV4, IndexV6};
+use layout::{FLAG_SHORT_ENDPOINTS, Header, Layout};
 pub use layout::{MAGIC, VERSION};
 pub use names::Name;
 use names::Names;
-use record::AddressForm;
-pub use record::{EndpointList, Record, RecordEndpoint};
+pub use record::Record;
+use record::{AddressForm, Shape};
+use slot::Slot;
 
 /// 128 bits that name a table: the same table gives the same id on every machine and engine, with or without names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,14 +46,19 @@ impl fmt::Debug for ContentId {
 }
 
 /// A checked program. [`Program::new_checked`] is the only door; after it no accessor fails or panics.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Program<'a> {
-    bytes: &'a [u8],
-    header: Header,
-    layout: Layout,
+    v4: IndexV4<'a>,
+    records: &'a [u8],
+    form: AddressForm,
+    v6: IndexV6<'a>,
+    cluster_ips4: ClusterIps<'a>,
+    cluster_ips6: ClusterIpsV6<'a>,
     context: Context<'a>,
-    v4: Index<'a>,
-    v6: Index<'a>,
+    /// Empty if stripped.
+    names: &'a [u8],
+    id: ContentId,
+    bytes: &'a [u8],
 }
 
 /// A frontend of a program.
@@ -66,8 +77,7 @@ pub struct ProgramFrontend<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// Checks bytes and opens them as a program, without copying them. Time is linear in their length and, for each
-    /// frontend, in its service's record.
+    /// Checks bytes and opens them as a program, without copying them. Time is linear in their length.
     ///
     /// # Errors
     /// Says what is wrong; bytes that pass are a program that this version can run.
@@ -83,41 +93,50 @@ impl<'a> Program<'a> {
         if checksum(bytes) != header.checksum {
             return Err(ProgramError::Checksum);
         }
-        let context =
-            Context::new_checked(section(bytes, layout.context, layout.v4.pilots)).ok_or(ProgramError::Context)?;
-        let tail = header.tail.into();
-        let form4 = SlotForm { address: header.frontend_width(), tail, base: header.base_frontends };
-        let form6 = SlotForm { address: 16, tail, base: 0 };
+        let section = |start, end| bytes.get(start..end).unwrap_or(&[]);
+        let context = section(layout.context, layout.v4.slots);
+        let cluster_ips4 = section(layout.cluster_ips4, layout.cluster_ips6);
+        let cluster_ips6 = section(layout.cluster_ips6, layout.map);
         let program = Self {
+            v4: IndexV4::new(bytes, &header, &layout),
+            records: section(layout.records, layout.names),
+            form: AddressForm::new(header.has(FLAG_SHORT_ENDPOINTS).then_some(header.base_endpoints)),
+            v6: IndexV6::new(bytes, &header, &layout),
+            cluster_ips4: ClusterIps::new_checked(cluster_ips4).ok_or(ProgramError::Index)?,
+            cluster_ips6: ClusterIpsV6::new_checked(cluster_ips6).ok_or(ProgramError::Index)?,
+            context: Context::new_checked(context).ok_or(ProgramError::Context)?,
+            names: section(layout.names, layout.end),
+            id: ContentId(header.id),
             bytes,
-            header,
-            layout,
-            context,
-            v4: index_of(bytes, header.v4, &layout.v4, layout.v6.pilots, layout.v6.cluster_ips, form4),
-            v6: index_of(bytes, header.v6, &layout.v6, layout.v4.cluster_ips, layout.records, form6),
         };
-        program.check_records()?;
-        for (index, v6) in [(&program.v4, false), (&program.v6, true)] {
-            let sound = index.is_valid(|o| program.record_at(o).is_some_and(|r| r.is_v6() == v6 && r.is_valid()));
-            if !sound {
-                return Err(ProgramError::Index);
-            }
-        }
+        let map = section(layout.map, layout.records);
+        let records = program.check_records(map)?;
+        program.check_names(records)?;
+        program.check_indices(map)?;
         Ok(program)
     }
 
-    fn check_records(&self) -> Result<(), ProgramError> {
+    /// Checks each record, and the map against where they start. Returns their number.
+    fn check_records(&self, map: &[u8]) -> Result<usize, ProgramError> {
+        let mut entries = map.iter();
+        let mut pages = map::Pages::new(|entry| entries.next().is_some_and(|&e| e == entry).then_some(()));
         let mut records: usize = 0;
-        let mut walk = self.walk();
-        while !walk.reader.is_empty() {
-            let sound = walk.next().is_some_and(|r| r.is_valid());
-            if !sound {
+        let mut r = Reader(self.records);
+        while !r.is_empty() {
+            let offset = self.offset_of(&r);
+            let is_sound = Shape::read(&mut r, self.form).is_some_and(|shape| shape.is_valid());
+            if !is_sound || pages.start(offset).is_none() {
                 return Err(ProgramError::Record);
             }
             records = records.saturating_add(1);
         }
-        if let Some(section) = self.names_section() {
-            let (_, mut names) = Names::new(section).ok_or(ProgramError::Names)?;
+        pages.end(count(self.records.len())).ok_or(ProgramError::Record)?;
+        Ok(records)
+    }
+
+    fn check_names(&self, records: usize) -> Result<(), ProgramError> {
+        if !self.names.is_empty() {
+            let (_, mut names) = Names::new(self.names).ok_or(ProgramError::Names)?;
             if names.by_ref().take(records).count() != records || !names.is_empty() {
                 return Err(ProgramError::Names);
             }
@@ -125,9 +144,19 @@ impl<'a> Program<'a> {
         Ok(())
     }
 
+    fn check_indices(&self, map: &[u8]) -> Result<(), ProgramError> {
+        let is_sound = |slot: &Slot| {
+            let record = Record::new(self.records, slot.record, self.form);
+            map::is_start(map, self.records, self.form, slot.record)
+                && record.is_some_and(|r| r.is_v6() == slot.address.is_ipv6())
+                && (slot.kind != FrontendKind::ClusterIp || self.is_cluster_ip(slot.address))
+        };
+        if self.v4.is_valid(is_sound) && self.v6.is_valid(is_sound) { Ok(()) } else { Err(ProgramError::Index) }
+    }
+
     /// The table's id.
     pub fn content_id(&self) -> ContentId {
-        ContentId(self.header.id)
+        self.id
     }
 
     /// The program's bytes.
@@ -142,17 +171,23 @@ impl<'a> Program<'a> {
 
     /// The node's name; empty if unknown or stripped.
     pub fn node_name(&self) -> &'a str {
-        self.names_section().and_then(Names::new).map_or("", |(node, _)| node)
+        Names::new(self.names).map_or("", |(node, _)| node)
     }
 
     /// Services in both families, in the order of their names.
     pub fn records(&self) -> impl Iterator<Item = Record<'a>> + use<'a> {
-        self.walk()
+        let program = *self;
+        let mut r = Reader(self.records);
+        core::iter::from_fn(move || {
+            let offset = program.offset_of(&r);
+            Shape::read(&mut r, program.form)?;
+            Record::new(program.records, offset, program.form)
+        })
     }
 
     /// Services with their names; the name is `None` where names are stripped.
     pub fn services(&self) -> impl Iterator<Item = (Record<'a>, Option<Name<'a>>)> + use<'a> {
-        let mut names = self.names_section().and_then(Names::new).map(|(_, names)| names);
+        let mut names = Names::new(self.names).map(|(_, names)| names);
         self.records().map(move |record| (record, names.as_mut().and_then(Iterator::next)))
     }
 
@@ -164,39 +199,52 @@ impl<'a> Program<'a> {
     /// All frontends, IPv4 before IPv6, in no useful order within a family.
     pub fn frontends(&self) -> impl Iterator<Item = ProgramFrontend<'a>> + use<'a> {
         let program = *self;
-        self.v4.slots().chain(self.v6.slots()).filter_map(move |slot| program.frontend_of(&slot))
+        self.v4.slots().chain(self.v6.slots()).filter_map(move |slot| {
+            let Slot { address, protocol, port, kind, record } = slot;
+            program.frontend(Hit { kind, record }, address, protocol, port)
+        })
     }
 
     /// Number of frontends in both families.
     pub fn frontend_count(&self) -> u32 {
-        self.header.v4.frontends.saturating_add(self.header.v6.frontends)
+        self.v4.frontends().saturating_add(self.v6.frontends())
     }
 
     /// The frontend with exactly this address, protocol and port: a ClusterIP, load-balancer or external IP.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a call would pass the result through memory: twice the instructions")]
     pub fn find(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
-        if address.is_unspecified() { None } else { self.look_up(&Key { address, protocol, port }) }
+        let rest = slot::rest_of_key(protocol, port);
+        let hit = match address {
+            IpAddr::V4(a) => self.v4.find(a.to_bits(), rest),
+            IpAddr::V6(a) => self.v6.find(a, rest),
+        };
+        self.frontend(hit?, address, protocol, port)
     }
 
     /// The NodePort frontend with this protocol and port, in the family of `address`.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a call would pass the result through memory: twice the instructions")]
     pub fn find_node_port(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
-        let address = match address {
-            IpAddr::V4(_) => IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(core::net::Ipv6Addr::UNSPECIFIED),
+        let rest = slot::rest_of_node_port(protocol, port);
+        let (hit, address) = match address {
+            IpAddr::V4(_) => (self.v4.find_node_port(rest), IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
+            IpAddr::V6(_) => (self.v6.find(Ipv6Addr::UNSPECIFIED, rest), IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         };
-        self.look_up(&Key { address, protocol, port })
+        self.frontend(hit?, address, protocol, port)
     }
 
     /// Whether the address is some service's ClusterIP.
     pub fn is_cluster_ip(&self, address: IpAddr) -> bool {
         match address {
-            IpAddr::V4(_) => self.v4.is_cluster_ip(address),
-            IpAddr::V6(_) => self.v6.is_cluster_ip(address),
+            IpAddr::V4(a) => self.cluster_ips4.contains(a.to_bits()),
+            IpAddr::V6(a) => self.cluster_ips6.contains(a),
         }
     }
 
     /// Distinct ClusterIPs, IPv4 before IPv6, ascending.
     pub fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> + use<'a> {
-        self.v4.cluster_ips().chain(self.v6.cluster_ips())
+        self.cluster_ips4.iter().map(IpAddr::V4).chain(self.cluster_ips6.iter().map(IpAddr::V6))
     }
 
     /// Whether a prefix of one of the node's lists holds the address.
@@ -204,74 +252,24 @@ impl<'a> Program<'a> {
         cidrs.any(|c| c.contains(address))
     }
 
-    fn look_up(&self, key: &Key) -> Option<ProgramFrontend<'a>> {
-        let index = match key.address {
-            IpAddr::V4(_) => &self.v4,
-            IpAddr::V6(_) => &self.v6,
-        };
-        index.find(key).and_then(|slot| self.frontend_of(&slot))
+    #[inline]
+    fn frontend(&self, hit: Hit, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
+        let record = Record::new(self.records, hit.record, self.form)?;
+        Some(ProgramFrontend { kind: hit.kind, address, protocol, port, record })
     }
 
-    fn frontend_of(&self, slot: &index::Slot) -> Option<ProgramFrontend<'a>> {
-        let Key { address, protocol, port } = slot.key;
-        Some(ProgramFrontend { kind: slot.kind, address, protocol, port, record: self.record_at(slot.record)? })
-    }
-
-    fn record_at(&self, offset: u32) -> Option<Record<'a>> {
-        let records = section(self.bytes, self.layout.records, self.layout.names);
-        Record::read(&mut Reader(records.get(crate::bytes::index(offset)..)?), offset, self.address_form())
-    }
-
-    fn walk(&self) -> Walk<'a> {
-        let records = section(self.bytes, self.layout.records, self.layout.names);
-        Walk { reader: Reader(records), len: records.len(), form: self.address_form() }
-    }
-
-    fn address_form(&self) -> AddressForm {
-        AddressForm { base: self.header.has(FLAG_SHORT_ENDPOINTS).then_some(self.header.base_endpoints) }
-    }
-
-    fn names_section(&self) -> Option<&'a [u8]> {
-        let names = section(self.bytes, self.layout.names, self.layout.end);
-        (!names.is_empty()).then_some(names)
+    /// Where a walk through the records is.
+    fn offset_of(&self, r: &Reader<'_>) -> u32 {
+        count(self.records.len().saturating_sub(r.0.len()))
     }
 }
 
-/// Iterator over the records' section.
-#[derive(Clone, Debug)]
-struct Walk<'a> {
-    reader: Reader<'a>,
-    len: usize,
-    form: AddressForm,
-}
-
-impl<'a> Iterator for Walk<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        let offset = crate::bytes::count(self.len.saturating_sub(self.reader.0.len()));
-        Record::read(&mut self.reader, offset, self.form)
-    }
-}
-
-fn section(bytes: &[u8], start: usize, end: usize) -> &[u8] {
-    bytes.get(start..end).unwrap_or(&[])
-}
-
-fn index_of<'a>(
-    bytes: &'a [u8],
-    header: IndexHeader,
-    at: &IndexSections,
-    slots_end: usize,
-    cluster_ips_end: usize,
-    form: SlotForm,
-) -> Index<'a> {
-    Index {
-        header,
-        pilots: section(bytes, at.pilots, at.slots),
-        slots: section(bytes, at.slots, slots_end),
-        cluster_ips: section(bytes, at.cluster_ips, cluster_ips_end),
-        form,
+impl fmt::Debug for Program<'_> {
+    /// What it is; its bytes are for other tools.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_struct("Program");
+        f.field("content_id", &self.id).field("len", &self.bytes.len());
+        f.field("frontends", &self.frontend_count()).field("context", &self.context).finish_non_exhaustive()
     }
 }
 
@@ -286,10 +284,10 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Flags, tail and index byte lie before the checksum; they seed it, so that it covers them too.
+/// Version, flags and bases lie before the checksum; they seed it, so that it covers them too.
 fn head_seed(bytes: &[u8]) -> u64 {
     match bytes.get(4..8) {
-        Some(&[version, flags, tail, index]) => u64::from(u32::from_le_bytes([version, flags, tail, index])),
+        Some(&[version, flags, base, base_e]) => u64::from(u32::from_le_bytes([version, flags, base, base_e])),
         _ => 0,
     }
 }

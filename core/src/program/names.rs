@@ -3,8 +3,8 @@
 //! Layout: the node's name (length byte, text), then for each record in order: a byte with the protocol (bits 0-1), the
 //! Service type (bits 2-3); the name (length byte, text); the Ingress hosts (16-bit length, text).
 
+use super::slot::protocol_code;
 use crate::bytes::{Reader, Writer};
-use crate::hash::Key;
 use crate::table::{Protocol, ServiceType};
 
 /// What people call a service.
@@ -66,7 +66,7 @@ pub(crate) fn write(name: &Name<'_>, out: &mut Writer<'_>) -> Option<()> {
         ServiceType::NodePort => 1,
         ServiceType::LoadBalancer => 2,
     };
-    out.u8(Key::protocol_code(name.protocol) | (service_type << 2))?;
+    out.u8(protocol_code(name.protocol) | (service_type << 2))?;
     out.u8(u8::try_from(name.name.len()).ok()?)?;
     out.put(name.name.as_bytes())?;
     out.u16(u16::try_from(name.hosts.len()).ok()?)?;

@@ -1,25 +1,34 @@
 //! A service record: policies, endpoints and what else decides about a service's packets in one family.
 //!
-//! Layout: flags; number of endpoints, and where the lists differ the lengths of the Cluster and the Local list (a byte
-//! each, 16 bits if `WIDE`); the shared target port (absent without endpoints or with `PORTS`); the addresses; with
-//! `PORTS` a port each; with `EXTRA` a 16-bit length and that many bytes of type-length-value entries. The endpoints are
-//! ordered so that the Cluster list is the first `cluster` of them and the Local list the last `local`: endpoints of both
-//! lie in the overlap and are stored once.
+//! Most records are *plain*: a byte with the number of endpoints (up to 31), whether their ports differ and the family, then
+//! the endpoints. Any other has a byte of flags, the number of endpoints (16 bits if `WIDE`), with a Local policy the
+//! lengths of the Cluster and the Local list, the endpoints, and with `EXTRA` a 16-bit length and that many bytes of
+//! type-length-value entries. The endpoints are their shared port, unless there are none or `PORTS`; the addresses; with
+//! `PORTS` a port each. They are ordered so that the Cluster list is the first `cluster` of them and the Local list the last
+//! `local`: endpoints of both lie in the overlap and are stored once.
 
-use crate::bytes::{Reader, index, scale};
-use crate::jhash::source_hash;
+use super::endpoints::EndpointList;
+use crate::bytes::{Reader, index};
 use crate::table::{Choice, Cidr, Policy};
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::IpAddr;
 
+/// Set in a record that is not plain; the bits below are its flags.
+pub(crate) const FULL: u8 = 128;
 pub(crate) const WIDE: u8 = 1;
-pub(crate) const SPLIT: u8 = 2;
-pub(crate) const PORTS: u8 = 4;
-pub(crate) const V6: u8 = 8;
-pub(crate) const INTERNAL_LOCAL: u8 = 16;
-pub(crate) const EXTERNAL_LOCAL: u8 = 32;
-pub(crate) const EXTRA: u8 = 64;
+pub(crate) const PORTS: u8 = 2;
+pub(crate) const V6: u8 = 4;
+pub(crate) const INTERNAL_LOCAL: u8 = 8;
+pub(crate) const EXTERNAL_LOCAL: u8 = 16;
+pub(crate) const EXTRA: u8 = 32;
 /// Some endpoint somewhere is usable: what is not reachable from here is dropped, not rejected.
-pub(crate) const ANY: u8 = 128;
+pub(crate) const ANY: u8 = 64;
+
+/// The endpoints' ports differ, in a plain record.
+pub(crate) const PLAIN_PORTS: u8 = 32;
+/// The IPv6 family, in a plain record.
+pub(crate) const PLAIN_V6: u8 = 64;
+/// Most endpoints of a plain record.
+pub(crate) const PLAIN_MAX: u8 = 31;
 
 pub(crate) const EXTRA_AFFINITY: u8 = 1;
 pub(crate) const EXTRA_SOURCE_HASH: u8 = 2;
@@ -28,39 +37,102 @@ pub(crate) const EXTRA_SOURCE_RANGES: u8 = 4;
 pub(crate) const EXTRA_HEALTH_CHECK: u8 = 5;
 
 /// How IPv4 endpoint addresses are stored in a program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AddressForm {
-    /// First octet of all addresses where three are stored; `None` where all four are.
-    pub base: Option<u8>,
+    /// Bytes of an address less the last: 2 or 3.
+    before_last: u8,
+    /// First octet of all addresses where three are stored; else 0.
+    base: u8,
 }
 
-/// A service in one address family. The data is borrowed from the program.
-#[derive(Clone, Copy, Debug)]
+impl AddressForm {
+    /// `base`: the first octet of all addresses, where they share one.
+    pub const fn new(base: Option<u8>) -> Self {
+        match base {
+            Some(base) => Self { before_last: 2, base },
+            None => Self { before_last: 3, base: 0 },
+        }
+    }
+
+    /// Bytes of an address: 3 or 4.
+    pub const fn width(self) -> u8 {
+        self.before_last.saturating_add(1)
+    }
+
+    /// Where the four bytes start that end where an address of a list does, from three bytes before the list.
+    #[inline]
+    pub fn four_bytes(self, i: u32) -> usize {
+        let before_last = usize::from(self.before_last);
+        index(i).wrapping_mul(before_last.wrapping_add(1)).wrapping_add(before_last)
+    }
+
+    /// The address whose last byte is the last of these four.
+    #[inline]
+    pub const fn address(self, bytes: [u8; 4]) -> u32 {
+        let stored = if self.before_last == 2 { 0x00ff_ffff } else { u32::MAX };
+        u32::from_be_bytes(bytes) & stored | (self.base as u32) << 24
+    }
+}
+
+/// A service in one address family. The data is borrowed from the program and decoded when it is asked for.
+#[derive(Clone, Copy)]
 pub struct Record<'a> {
+    /// The record, and what is behind it in its section.
+    bytes: &'a [u8],
     offset: u32,
-    flags: u8,
-    total: u16,
-    cluster: u16,
-    local: u16,
-    shared_port: u16,
     form: AddressForm,
-    addresses: &'a [u8],
-    ports: &'a [u8],
-    weights: &'a [u8],
-    extra: &'a [u8],
 }
 
-impl<'a> Record<'a> {
-    /// Reads the record at the front of `r`. `None` if it is malformed.
-    pub(crate) fn read(r: &mut Reader<'a>, offset: u32, form: AddressForm) -> Option<Self> {
-        let flags = r.u8()?;
-        let total = read_count(r, flags)?;
-        let (cluster, local) =
-            if flags & SPLIT != 0 { (read_count(r, flags)?, read_count(r, flags)?) } else { (total, 0) };
-        let shared = flags & PORTS == 0 && total != 0;
-        let shared_port = if shared { r.u16()? } else { 0 };
-        let width = if flags & V6 != 0 { 16 } else { form.width() };
-        let addresses = r.take(usize::from(total).checked_mul(width)?)?;
+/// What a record's bytes say.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape<'a> {
+    /// The flags of a record that is not plain, or what would be those of a plain one.
+    pub flags: u8,
+    pub is_full: bool,
+    pub total: u16,
+    pub cluster: u16,
+    pub local: u16,
+    /// 0 if the ports differ.
+    pub shared_port: u16,
+    pub addresses: &'a [u8],
+    pub ports: &'a [u8],
+    pub extra: &'a [u8],
+}
+
+impl<'a> Shape<'a> {
+    /// A record of a checked program is sound; were it not, it would be empty.
+    pub fn of(bytes: &'a [u8], form: AddressForm) -> Self {
+        Self::read(&mut Reader(bytes), form).unwrap_or(Self {
+            flags: 0,
+            is_full: false,
+            total: 0,
+            cluster: 0,
+            local: 0,
+            shared_port: 0,
+            addresses: &[],
+            ports: &[],
+            extra: &[],
+        })
+    }
+
+    /// Reads the record at the front of `r`. `None` if it is cut short.
+    pub fn read(r: &mut Reader<'a>, form: AddressForm) -> Option<Self> {
+        let first = r.u8()?;
+        let is_full = first & FULL != 0;
+        let (flags, total) = if is_full {
+            let flags = first & !FULL;
+            (flags, if flags & WIDE != 0 { r.u16()? } else { r.u8()?.into() })
+        } else {
+            (plain_flags(first), (first & PLAIN_MAX).into())
+        };
+        let (mut cluster, mut local) = (total, 0);
+        if flags & (INTERNAL_LOCAL | EXTERNAL_LOCAL) != 0 {
+            let mut count = || if flags & WIDE != 0 { r.u16() } else { r.u8().map(u16::from) };
+            (cluster, local) = (count()?, count()?);
+        }
+        let shared_port = if flags & PORTS == 0 && total != 0 { r.u16()? } else { 0 };
+        let width: u8 = if flags & V6 != 0 { 16 } else { form.width() };
+        let addresses = r.take(usize::from(total).checked_mul(width.into())?)?;
         let ports = if flags & PORTS != 0 { r.take(usize::from(total).checked_mul(2)?)? } else { &[] };
         let extra = if flags & EXTRA != 0 {
             let len = r.u16()?;
@@ -68,22 +140,25 @@ impl<'a> Record<'a> {
         } else {
             &[]
         };
-        let mut record =
-            Self { offset, flags, total, cluster, local, shared_port, form, addresses, ports, weights: &[], extra };
-        record.weights = record.extra(EXTRA_WEIGHTS).unwrap_or(&[]);
-        Some(record)
+        Some(Self { flags, is_full, total, cluster, local, shared_port, addresses, ports, extra })
     }
 
-    /// Whether all that [`Record::read`] does not look at is as the compiler writes it.
-    pub(crate) fn is_valid(&self) -> bool {
+    pub fn is_v6(&self) -> bool {
+        self.flags & V6 != 0
+    }
+
+    /// Whether all that [`Shape::read`] does not look at is as the compiler writes it.
+    pub fn is_valid(&self) -> bool {
         let has = |flag| self.flags & flag != 0;
         let union = u32::from(self.cluster).saturating_add(self.local.into());
-        let split = self.cluster != self.total || self.local != 0 || has(ANY) != (self.total != 0);
-        let lists =
-            has(SPLIT) == split && self.cluster <= self.total && self.local <= self.total && union >= self.total.into();
+        let lists = self.cluster <= self.total && self.local <= self.total && union >= self.total.into();
+        let is_plain = self.total <= PLAIN_MAX.into()
+            && !has(INTERNAL_LOCAL | EXTERNAL_LOCAL | EXTRA)
+            && has(ANY) == (self.total != 0);
         let counts = (self.total == 0 || has(ANY))
             && (self.total != 0 || !has(PORTS))
-            && has(WIDE) == (self.total > u8::MAX.into());
+            && has(WIDE) == (self.total > u8::MAX.into())
+            && self.is_full != is_plain;
         let ports = if self.total != 0 && !has(PORTS) {
             self.shared_port != 0
         } else {
@@ -126,7 +201,7 @@ impl<'a> Record<'a> {
         (self.flags & EXTRA != 0) == (last != 0)
     }
 
-    fn extra(&self, wanted: u8) -> Option<&'a [u8]> {
+    pub fn extra(&self, wanted: u8) -> Option<&'a [u8]> {
         let mut r = Reader(self.extra);
         while let Some((kind, body)) = read_extra(&mut r) {
             if kind == wanted {
@@ -134,6 +209,34 @@ impl<'a> Record<'a> {
             }
         }
         None
+    }
+}
+
+impl<'a> Record<'a> {
+    /// The record at an offset of its section; `None` if that is shorter.
+    #[inline]
+    pub(crate) fn new(records: &'a [u8], offset: u32, form: AddressForm) -> Option<Self> {
+        Some(Self { bytes: records.get(index(offset)..)?, offset, form })
+    }
+
+    pub(crate) fn shape(&self) -> Shape<'a> {
+        Shape::of(self.bytes, self.form)
+    }
+
+    #[inline]
+    fn first(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        let first = self.first();
+        if first & FULL == 0 { plain_flags(first) } else { first & !FULL }
+    }
+
+    #[inline]
+    fn extra(&self, wanted: u8) -> Option<&'a [u8]> {
+        if self.first() & (FULL | EXTRA) == FULL | EXTRA { self.shape().extra(wanted) } else { None }
     }
 
     /// Where the record lies in its section: the service's identity within this program.
@@ -143,81 +246,76 @@ impl<'a> Record<'a> {
 
     /// Whether it is of the IPv6 family.
     pub fn is_v6(&self) -> bool {
-        self.flags & V6 != 0
+        self.flags() & V6 != 0
     }
 
     /// `internalTrafficPolicy`; Cluster where the service has no ClusterIP in this family.
+    #[inline]
     pub fn internal_policy(&self) -> Policy {
-        if self.flags & INTERNAL_LOCAL != 0 { Policy::Local } else { Policy::Cluster }
+        if self.flags() & INTERNAL_LOCAL != 0 { Policy::Local } else { Policy::Cluster }
     }
 
     /// `externalTrafficPolicy`; Cluster where the service has no external frontend in this family.
+    #[inline]
     pub fn external_policy(&self) -> Policy {
-        if self.flags & EXTERNAL_LOCAL != 0 { Policy::Local } else { Policy::Cluster }
+        if self.flags() & EXTERNAL_LOCAL != 0 { Policy::Local } else { Policy::Cluster }
     }
 
     /// Whether some endpoint is usable, here or elsewhere.
+    #[inline]
     pub fn any_usable(&self) -> bool {
-        self.flags & ANY != 0
+        self.flags() & ANY != 0
     }
 
     /// Endpoints for Cluster traffic.
+    #[inline]
     pub fn cluster(&self) -> EndpointList<'a> {
-        EndpointList { record: *self, first: 0, len: self.cluster.min(self.total) }
+        EndpointList::cluster_of(self.bytes, self.form)
     }
 
     /// Endpoints for Local traffic; empty where no policy is Local.
     pub fn local(&self) -> EndpointList<'a> {
-        let len = self.local.min(self.total);
-        EndpointList { record: *self, first: self.total.saturating_sub(len), len }
+        let shape = self.shape();
+        let len = shape.local.min(shape.total);
+        EndpointList::of_any(self.bytes, self.form, shape.total.saturating_sub(len), len)
     }
 
     /// Every endpoint of either list, once.
     pub fn endpoints(&self) -> EndpointList<'a> {
-        EndpointList { record: *self, first: 0, len: self.total }
+        EndpointList::of_any(self.bytes, self.form, 0, self.shape().total)
     }
 
     /// Session affinity's timeout in seconds; `None` without affinity.
+    #[inline]
     pub fn affinity_timeout(&self) -> Option<u32> {
         let body = self.extra(EXTRA_AFFINITY)?;
         body.first_chunk().map(|b| u32::from_le_bytes(*b))
     }
 
     /// How an endpoint is chosen.
+    #[inline]
     pub fn choice(&self) -> Choice {
         if self.extra(EXTRA_SOURCE_HASH).is_some() { Choice::SourceHash } else { Choice::Random }
     }
 
     /// Sources that may use the service's load-balancer addresses; `None`: all.
+    #[inline]
     pub fn source_ranges(&self) -> Option<impl Iterator<Item = Cidr> + 'a> {
+        let body = self.extra(EXTRA_SOURCE_RANGES)?;
         let width = if self.is_v6() { 17 } else { 5 };
-        self.extra(EXTRA_SOURCE_RANGES).map(|body| body.chunks_exact(width).filter_map(read_range))
+        Some(body.chunks_exact(width).filter_map(read_range))
     }
 
     /// `healthCheckNodePort`; `None` for none.
     pub fn health_check_node_port(&self) -> Option<u16> {
         self.extra(EXTRA_HEALTH_CHECK)?.first_chunk().map(|b| u16::from_le_bytes(*b))
     }
+}
 
-    fn endpoint(&self, i: u16) -> Option<RecordEndpoint> {
-        if i >= self.total {
-            return None;
-        }
-        let i = usize::from(i);
-        let address: IpAddr = if self.is_v6() {
-            IpAddr::from(*self.addresses.as_chunks::<16>().0.get(i)?)
-        } else if let Some(base) = self.form.base {
-            let [b, c, d] = *self.addresses.as_chunks::<3>().0.get(i)?;
-            IpAddr::V4(Ipv4Addr::new(base, b, c, d))
-        } else {
-            IpAddr::from(*self.addresses.as_chunks::<4>().0.get(i)?)
-        };
-        let port = self.ports.as_chunks::<2>().0.get(i).map_or(self.shared_port, |&p| u16::from_le_bytes(p));
-        Some(RecordEndpoint { address: SocketAddr::new(address, port), weight: self.weight(i) })
-    }
-
-    fn weight(&self, i: usize) -> u16 {
-        self.weights.as_chunks::<2>().0.get(i).map_or(1, |&w| u16::from_le_bytes(w))
+impl core::fmt::Debug for Record<'_> {
+    /// Its place and what its bytes say; not the whole section.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Record").field("offset", &self.offset).field("shape", &self.shape()).finish()
     }
 }
 
@@ -230,14 +328,13 @@ impl PartialEq for Record<'_> {
 
 impl Eq for Record<'_> {}
 
-impl AddressForm {
-    pub const fn width(self) -> usize {
-        if self.base.is_some() { 3 } else { 4 }
-    }
-}
-
-fn read_count(r: &mut Reader<'_>, flags: u8) -> Option<u16> {
-    if flags & WIDE != 0 { r.u16() } else { r.u8().map(u16::from) }
+/// What a plain record's first byte would be as flags.
+#[inline]
+const fn plain_flags(first: u8) -> u8 {
+    let ports = if first & PLAIN_PORTS != 0 { PORTS } else { 0 };
+    let v6 = if first & PLAIN_V6 != 0 { V6 } else { 0 };
+    let any = if first & PLAIN_MAX != 0 { ANY } else { 0 };
+    ports | v6 | any
 }
 
 fn read_extra<'a>(r: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
@@ -253,81 +350,4 @@ fn read_range(bytes: &[u8]) -> Option<Cidr> {
         None => IpAddr::from(*address.first_chunk::<4>()?),
     };
     Cidr::new(address, *prefix)
-}
-
-/// An endpoint of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordEndpoint {
-    /// Address and port.
-    pub address: SocketAddr,
-    /// Share of new connections.
-    pub weight: u16,
-}
-
-/// A list of endpoints of one record.
-#[derive(Clone, Copy, Debug)]
-pub struct EndpointList<'a> {
-    record: Record<'a>,
-    first: u16,
-    len: u16,
-}
-
-impl<'a> EndpointList<'a> {
-    /// Number of endpoints.
-    pub fn len(&self) -> usize {
-        self.len.into()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// The endpoint with this position in the list.
-    pub fn get(&self, i: usize) -> Option<RecordEndpoint> {
-        let i = u16::try_from(i).ok().filter(|i| *i < self.len)?;
-        self.record.endpoint(self.first.checked_add(i)?)
-    }
-
-    /// All endpoints, sorted by address and port within those of both lists and those of one.
-    pub fn iter(&self) -> impl Iterator<Item = RecordEndpoint> + use<'a> {
-        let list = *self;
-        (0..list.len()).map_while(move |i| list.get(i))
-    }
-
-    /// Sum of the weights, which is the number of slots that a uniform draw chooses from.
-    pub fn slots(&self) -> u32 {
-        if self.record.weights.is_empty() {
-            return self.len.into();
-        }
-        (0..self.len()).fold(0, |sum, i| {
-            let i = usize::from(self.first).saturating_add(i);
-            u32::saturating_add(sum, self.record.weight(i).into())
-        })
-    }
-
-    /// The endpoint of a slot, `0..slots()`: each endpoint has as many slots in a row as its weight.
-    pub fn slot(&self, slot: u32) -> Option<RecordEndpoint> {
-        if self.record.weights.is_empty() {
-            return self.get(index(slot));
-        }
-        let mut left = slot;
-        for endpoint in self.iter() {
-            match left.checked_sub(endpoint.weight.into()) {
-                Some(rest) => left = rest,
-                None => return Some(endpoint),
-            }
-        }
-        None
-    }
-
-    /// The endpoint that uniform 32 bits draw, scaled as the kernel's `numgen random mod slots()` scales them.
-    pub fn draw(&self, random: u32) -> Option<RecordEndpoint> {
-        self.slot(scale(random, self.slots()))
-    }
-
-    /// The endpoint that a source gets under [`Choice::SourceHash`]: the one that the kernel's rules choose.
-    pub fn hashed(&self, source: IpAddr) -> Option<RecordEndpoint> {
-        self.slot(scale(source_hash(source), self.slots()))
-    }
 }

@@ -1,0 +1,141 @@
+//! Writes everything before the records: header, node, frontend indices, ClusterIPs, record map.
+
+use super::cluster_ips;
+use super::entry::Entry;
+use super::index::{self, Failure, Room};
+use super::work::Work;
+use crate::bytes::{Reader, Writer, count};
+use crate::error::CompileError;
+use crate::program::layout::{FLAG_V6, HEADER, HEADER6, Header};
+use crate::program::record::{AddressForm, Shape};
+use crate::program::{context, map};
+use crate::table::{FrontendKind, ServiceTable};
+use core::net::IpAddr;
+
+/// Upper bound of the length, in bytes, with this many frontends of each family and this many bytes of records.
+pub(crate) fn max_len(table: &ServiceTable<'_>, v4: usize, v6: usize, records: usize) -> usize {
+    [
+        HEADER,
+        HEADER6,
+        context::max_len(&table.node),
+        index::max_len(v4, 10),
+        index::max_len(v6, 22),
+        cluster_ips::max_len(v4),
+        v6.saturating_mul(16),
+        records / 255,
+    ]
+    .into_iter()
+    .fold(0, usize::saturating_add)
+}
+
+/// What the front is made of.
+pub(crate) struct Front<'t, 's> {
+    pub table: &'t ServiceTable<'t>,
+    /// The frontends, and room.
+    pub work: Work<'s>,
+    pub scratch: &'s mut [u32],
+    pub records: &'s [u8],
+    pub endpoint_form: AddressForm,
+}
+
+impl Front<'_, '_> {
+    /// Leaves room for the header, whose fields it fills, and writes the rest. Returns the length.
+    pub fn write(&mut self, header: &mut Header, out: &mut [u8]) -> Result<usize, CompileError> {
+        let full = CompileError::OutputTooSmall;
+        let mut at = HEADER;
+        if !self.work.v6.entries.is_empty() {
+            header.flags |= FLAG_V6;
+            at = at.saturating_add(HEADER6);
+        }
+        let mut context = Writer::new(out.get_mut(at..).ok_or(full)?);
+        context::write(&self.table.node, &mut context)?;
+        header.context = u16::try_from(context.len()).map_err(|_| CompileError::Node)?;
+        at = at.saturating_add(context.len());
+
+        let forms = (header.form_v4(), header.form_v6());
+        let mut room = Room { scratch: self.scratch, shard_ends: self.work.shard_ends };
+        let family = &mut self.work.v4;
+        let built = index::build(family.entries, family.spare, forms.0, &mut room, out.get_mut(at..).ok_or(full)?);
+        header.v4 = built.map_err(|e| refusal(self.table, &e))?;
+        at = at.saturating_add(index_len(header.v4.slots(), forms.0.width(), header.v4.pilots()));
+        let family = &mut self.work.v6;
+        let built = index::build(family.entries, family.spare, forms.1, &mut room, out.get_mut(at..).ok_or(full)?);
+        header.v6 = built.map_err(|e| refusal(self.table, &e))?;
+        at = at.saturating_add(index_len(header.v6.slots(), forms.1.width(), header.v6.pilots()));
+
+        let len = self.write_cluster_ips_v4(out.get_mut(at..).ok_or(full)?).ok_or(full)?;
+        header.v4.cluster_ips = count(len);
+        at = at.saturating_add(len);
+        let len = self.write_cluster_ips_v6(out.get_mut(at..).ok_or(full)?).ok_or(full)?;
+        header.v6.cluster_ips = count(len);
+        at = at.saturating_add(len);
+
+        let mut map = Writer::new(out.get_mut(at..).ok_or(full)?);
+        self.write_map(&mut map).ok_or(full)?;
+        Ok(at.saturating_add(map.len()))
+    }
+
+    fn write_cluster_ips_v4(&mut self, out: &mut [u8]) -> Option<usize> {
+        let family = &mut self.work.v4;
+        let (addresses, _) = family.spare.as_flattened_mut().as_chunks_mut::<4>();
+        let mut len = 0_usize;
+        for entry in family.entries.iter() {
+            if let Some(IpAddr::V4(address)) = cluster_ip(entry) {
+                *addresses.get_mut(len)? = address.octets();
+                len = len.checked_add(1)?;
+            }
+        }
+        cluster_ips::write_v4(addresses.get_mut(..len)?, out)
+    }
+
+    fn write_cluster_ips_v6(&mut self, out: &mut [u8]) -> Option<usize> {
+        let family = &mut self.work.v6;
+        let (addresses, _) = family.spare.as_flattened_mut().as_chunks_mut::<16>();
+        let mut len = 0_usize;
+        for entry in family.entries.iter() {
+            if let Some(IpAddr::V6(address)) = cluster_ip(entry) {
+                *addresses.get_mut(len)? = address.octets();
+                len = len.checked_add(1)?;
+            }
+        }
+        cluster_ips::write_v6(addresses.get_mut(..len)?, out)
+    }
+
+    fn write_map(&self, out: &mut Writer<'_>) -> Option<()> {
+        let mut pages = map::Pages::new(|entry| out.u8(entry));
+        let mut r = Reader(self.records);
+        while !r.is_empty() {
+            pages.start(count(self.records.len().checked_sub(r.0.len())?))?;
+            Shape::read(&mut r, self.endpoint_form)?;
+        }
+        pages.end(count(self.records.len()))
+    }
+}
+
+fn index_len(slots: u32, width: u8, pilots: u32) -> usize {
+    crate::bytes::index(slots).saturating_mul(width.into()).saturating_add(crate::bytes::index(pilots))
+}
+
+fn cluster_ip(entry: &impl Entry) -> Option<IpAddr> {
+    entry.slot().filter(|slot| slot.kind == FrontendKind::ClusterIp).map(|slot| slot.address)
+}
+
+/// Says which frontends of the table have the same key.
+fn refusal<E: Entry>(table: &ServiceTable<'_>, failure: &Failure<E>) -> CompileError {
+    let slot = match failure {
+        Failure::Other(error) => return *error,
+        Failure::Duplicate(entry) => entry.slot(),
+    };
+    let Some(slot) = slot else { return CompileError::Index };
+    let mut found = table.services.iter().flat_map(|service| {
+        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
+        (service.frontends.start..).zip(frontends).filter_map(move |(i, f)| {
+            let is_it = service.protocol == slot.protocol && f.address == slot.address && f.port == slot.port;
+            is_it.then_some(i)
+        })
+    });
+    match (found.next(), found.next()) {
+        (Some(a), Some(b)) => CompileError::DuplicateFrontend { first: a.min(b), second: a.max(b) },
+        _ => CompileError::Index,
+    }
+}

@@ -1,0 +1,168 @@
+//! The IPv4 ClusterIPs, ascending, in about 1.6 bytes each; whether one is among them is a search over blocks and a walk
+//! through one.
+//!
+//! A block has 64 bytes, the last one as many as it needs: an address (network order), a byte k, and a bit string, filled
+//! from each byte's lowest bit. A gap to the next address, less 1, is Rice-coded: its quotient by 2^k as so many ones and
+//! a zero, then its k low bits. 24 ones and a zero are followed by 32 bits that are the gap less 1. Ones fill the block.
+
+use core::net::Ipv4Addr;
+
+/// Bytes of a block that is not the last.
+pub(crate) const BLOCK: usize = 64;
+/// Bytes before a block's bit string.
+pub(crate) const HEAD: usize = 5;
+/// Ones before a zero that say that the whole gap follows.
+pub(crate) const ESCAPE: u32 = 24;
+/// Largest k.
+pub(crate) const MAX_K: u32 = 31;
+
+/// The list, borrowed from a program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClusterIps<'a> {
+    section: &'a [u8],
+    /// The last address: most packets that are for no service are for addresses behind it or before the first.
+    last: u32,
+}
+
+impl<'a> ClusterIps<'a> {
+    /// Reads a whole section. `None` if it is malformed.
+    pub fn new_checked(section: &'a [u8]) -> Option<Self> {
+        let mut last = None;
+        for bytes in section.chunks(BLOCK) {
+            let mut block = Block::open(bytes)?;
+            if last.is_some_and(|l| l >= block.next) {
+                return None;
+            }
+            while let Some(address) = block.take() {
+                last = Some(address);
+            }
+            if !block.ended_well() {
+                return None;
+            }
+        }
+        Some(Self { section, last: last.unwrap_or(0) })
+    }
+
+    pub fn contains(&self, address: u32) -> bool {
+        if address > self.last {
+            return false;
+        }
+        let (mut low, mut high) = (0, self.section.len().div_ceil(BLOCK));
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.first_of(middle).is_some_and(|first| first <= address) {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        let Some(mut block) = low.checked_sub(1).and_then(|b| self.block(b)) else { return false };
+        loop {
+            match block.take() {
+                Some(next) if next < address => {}
+                next => return next == Some(address),
+            }
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + use<'a> {
+        let mut chunks = self.section.chunks(BLOCK);
+        let mut block: Option<Block> = None;
+        core::iter::from_fn(move || {
+            loop {
+                if let Some(next) = block.as_mut().and_then(Block::take) {
+                    return Some(Ipv4Addr::from_bits(next));
+                }
+                block = Block::open(chunks.next()?);
+            }
+        })
+    }
+
+    fn block(&self, number: usize) -> Option<Block> {
+        Block::open(self.section.chunks(BLOCK).nth(number)?)
+    }
+
+    fn first_of(&self, number: usize) -> Option<u32> {
+        let start = number.checked_mul(BLOCK)?;
+        self.section.get(start..)?.first_chunk().map(|a| u32::from_be_bytes(*a))
+    }
+}
+
+/// A block that is read from its front.
+struct Block {
+    /// Its bytes with ones behind them, so that every bit of it can be read with the 57 that follow.
+    bytes: [u8; BLOCK + 8],
+    k: u32,
+    /// The next bit, and where the block ends.
+    at: u32,
+    end: u32,
+    next: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// `next` is an address.
+    Address,
+    End,
+    Malformed,
+}
+
+impl Block {
+    /// `None` where the head is not all there.
+    fn open(block: &[u8]) -> Option<Self> {
+        let mut bytes = [0xff; BLOCK + 8];
+        bytes.get_mut(..block.len())?.copy_from_slice(block);
+        let next = u32::from_be_bytes(*block.first_chunk()?);
+        let k = u32::from(*block.get(4)?);
+        let end = crate::bytes::count(block.len()).saturating_mul(8);
+        let at = crate::bytes::count(HEAD).saturating_mul(8);
+        (k <= MAX_K).then_some(Self { bytes, k, at, end, next, state: State::Address })
+    }
+
+    /// The next address.
+    fn take(&mut self) -> Option<u32> {
+        if self.state != State::Address {
+            return None;
+        }
+        let address = self.next;
+        self.state = match self.gap() {
+            None => State::End,
+            Some(gap) => match address.checked_add(gap).and_then(|a| a.checked_add(1)) {
+                Some(next) => {
+                    self.next = next;
+                    State::Address
+                }
+                None => State::Malformed,
+            },
+        };
+        Some(address)
+    }
+
+    /// Reads a gap less 1; saturates, as the sum would. `None` where there is none.
+    fn gap(&mut self) -> Option<u32> {
+        let window = self.bytes.get(crate::bytes::index(self.at / 8)..)?.first_chunk()?;
+        let window = u64::from_le_bytes(*window) >> (self.at % 8);
+        let ones = window.trailing_ones();
+        let (above, bits) = if ones < ESCAPE { (ones, self.k) } else { (0, 32) };
+        let len = ones.saturating_add(1).saturating_add(bits);
+        let after = self.at.saturating_add(len);
+        if ones > ESCAPE || after > self.end {
+            return None;
+        }
+        self.at = after;
+        let low = (window >> (ones.saturating_add(1))) & !(u64::MAX << bits);
+        let gap = (u64::from(above) << self.k) | low;
+        Some(u32::try_from(gap).unwrap_or(u32::MAX))
+    }
+
+    /// Whether what is behind the last gap are ones, fewer than a byte of them in a block that need not be full.
+    fn ended_well(&self) -> bool {
+        let rest = (self.at..self.end).all(|bit| {
+            let byte = self.bytes.get(crate::bytes::index(bit / 8)).copied().unwrap_or(0);
+            byte >> (bit % 8) & 1 == 1
+        });
+        let is_full = self.end == crate::bytes::count(BLOCK).saturating_mul(8);
+        self.state == State::End && rest && (is_full || self.end.saturating_sub(self.at) < 8)
+    }
+}

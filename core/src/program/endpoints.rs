@@ -1,0 +1,178 @@
+//! A list of a record's endpoints, and how one is drawn from it.
+
+use super::record::{AddressForm, EXTRA_WEIGHTS, PLAIN_MAX, Shape};
+use crate::bytes::{count, index, scale};
+use crate::jhash::source_hash;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// An endpoint of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordEndpoint {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Share of new connections.
+    pub weight: u16,
+}
+
+/// A list of endpoints of one record.
+#[derive(Clone, Copy)]
+pub struct EndpointList<'a> {
+    /// The record, and what is behind it.
+    bytes: &'a [u8],
+    form: AddressForm,
+    /// It is all of a plain record whose endpoints, at least one, are of IPv4 and share their port, as most are.
+    is_plain: bool,
+    first: u16,
+    len: u16,
+}
+
+impl<'a> EndpointList<'a> {
+    /// The Cluster list of the record at the front of these bytes.
+    #[inline]
+    pub(crate) fn cluster_of(bytes: &'a [u8], form: AddressForm) -> Self {
+        match bytes.first_chunk() {
+            Some(&[total @ 1..=PLAIN_MAX, _, _]) => Self { bytes, form, is_plain: true, first: 0, len: total.into() },
+            _ => Self::of_any(bytes, form, 0, cluster_len(bytes, form)),
+        }
+    }
+
+    /// A part of the endpoints of the record at the front of these bytes.
+    #[inline]
+    pub(crate) fn of_any(bytes: &'a [u8], form: AddressForm, first: u16, len: u16) -> Self {
+        Self { bytes, form, is_plain: false, first, len }
+    }
+
+    /// Number of endpoints.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len.into()
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The endpoint with this position in the list.
+    #[inline]
+    pub fn get(&self, i: usize) -> Option<RecordEndpoint> {
+        if i >= self.len() {
+            return None;
+        }
+        if self.is_plain {
+            return plain_endpoint(self.bytes, self.form, count(i));
+        }
+        any_endpoint(self.bytes, self.form, usize::from(self.first).wrapping_add(i))
+    }
+
+    /// All endpoints, sorted by address and port within those of both lists and those of one.
+    pub fn iter(&self) -> impl Iterator<Item = RecordEndpoint> + use<'a> {
+        let list = *self;
+        let shape = self.shape();
+        (0..list.len()).map_while(move |i| endpoint(&shape, list.form, usize::from(list.first).checked_add(i)?))
+    }
+
+    /// Sum of the weights, which is the number of slots that a uniform draw chooses from.
+    pub fn slots(&self) -> u32 {
+        if self.weights().is_some() {
+            return self.iter().fold(0, |sum, e| u32::saturating_add(sum, e.weight.into()));
+        }
+        self.len.into()
+    }
+
+    /// The endpoint of a slot, `0..slots()`: each endpoint has as many slots in a row as its weight.
+    pub fn slot(&self, slot: u32) -> Option<RecordEndpoint> {
+        if self.weights().is_none() {
+            return self.get(index(slot));
+        }
+        let mut left = slot;
+        for endpoint in self.iter() {
+            match left.checked_sub(endpoint.weight.into()) {
+                Some(rest) => left = rest,
+                None => return Some(endpoint),
+            }
+        }
+        None
+    }
+
+    /// The endpoint that uniform 32 bits draw, scaled as the kernel's `numgen random mod slots()` scales them.
+    #[inline]
+    pub fn draw(&self, random: u32) -> Option<RecordEndpoint> {
+        if self.is_plain {
+            return plain_endpoint(self.bytes, self.form, scale(random, self.len.into()));
+        }
+        draw_any(self.bytes, self.form, (self.first, self.len), random)
+    }
+
+    /// The endpoint that a source gets under [`crate::Choice::SourceHash`]: the one that the kernel's rules choose.
+    pub fn hashed(&self, source: IpAddr) -> Option<RecordEndpoint> {
+        self.slot(scale(source_hash(source), self.slots()))
+    }
+
+    fn shape(&self) -> Shape<'a> {
+        Shape::of(self.bytes, self.form)
+    }
+
+    /// The weights of all the record's endpoints; `None` if they are equal.
+    fn weights(&self) -> Option<&'a [u8]> {
+        if self.is_plain { None } else { self.shape().extra(EXTRA_WEIGHTS) }
+    }
+}
+
+impl core::fmt::Debug for EndpointList<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The endpoint at a position of a plain record of IPv4 endpoints that share their port.
+#[inline]
+fn plain_endpoint(bytes: &[u8], form: AddressForm, i: u32) -> Option<RecordEndpoint> {
+    let &[_, a, b] = bytes.first_chunk()?;
+    // four bytes that end where the address does, which starts at 3; of three the first byte is not its own
+    let start = form.four_bytes(i);
+    let word = bytes.get(start..start.wrapping_add(4))?.first_chunk()?;
+    let address = IpAddr::V4(Ipv4Addr::from_bits(form.address(*word)));
+    Some(RecordEndpoint { address: SocketAddr::new(address, u16::from_le_bytes([a, b])), weight: 1 })
+}
+
+/// The endpoint at a position of any record. Not inlined, as what follows, and by value, so that a caller's list need not
+/// lie in memory.
+#[inline(never)]
+fn any_endpoint(bytes: &[u8], form: AddressForm, i: usize) -> Option<RecordEndpoint> {
+    endpoint(&Shape::of(bytes, form), form, i)
+}
+
+/// Draws from a list, given by its first endpoint and length, of any record.
+#[inline(never)]
+fn draw_any(bytes: &[u8], form: AddressForm, (first, len): (u16, u16), random: u32) -> Option<RecordEndpoint> {
+    let list = EndpointList::of_any(bytes, form, first, len);
+    list.slot(scale(random, list.slots()))
+}
+
+/// Length of the Cluster list of any record.
+#[inline(never)]
+fn cluster_len(bytes: &[u8], form: AddressForm) -> u16 {
+    let shape = Shape::of(bytes, form);
+    shape.cluster.min(shape.total)
+}
+
+fn endpoint(shape: &Shape<'_>, form: AddressForm, i: usize) -> Option<RecordEndpoint> {
+    let address: IpAddr = if shape.is_v6() {
+        IpAddr::from(*shape.addresses.as_chunks::<16>().0.get(i)?)
+    } else {
+        let width = usize::from(form.width());
+        let start = i.checked_mul(width)?;
+        let mut octets = [0; 4];
+        let stored = shape.addresses.get(start..start.checked_add(width)?)?;
+        octets.get_mut(4_usize.checked_sub(width)?..)?.copy_from_slice(stored);
+        IpAddr::V4(Ipv4Addr::from_bits(form.address(octets)))
+    };
+    let port = shape.ports.as_chunks::<2>().0.get(i).map_or(shape.shared_port, |&p| u16::from_le_bytes(p));
+    let weight = match shape.extra(EXTRA_WEIGHTS) {
+        None => 1,
+        Some(weights) => weights.as_chunks::<2>().0.get(i).map_or(1, |&w| u16::from_le_bytes(w)),
+    };
+    Some(RecordEndpoint { address: SocketAddr::new(address, port), weight })
+}
