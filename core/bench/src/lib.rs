@@ -1,1 +1,4 @@
 //! What the benchmarks share: tables and packets made from a seed.
+
+pub mod instructions;
+pub mod traffic;
