@@ -222,7 +222,7 @@ fn through_the_kernel(
             source: line.from,
             destination: line.to,
             expected: outcome.clone(),
-            slots: decision.endpoints.map_or(1, |list| list.slots()),
+            slots: decision.endpoints().map_or(1, |list| list.slots()),
             sticky: false,
         });
     }

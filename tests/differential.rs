@@ -340,7 +340,7 @@ fn flows(random: &mut Random, program: &Program<'_>) -> Vec<Flow> {
             source,
             destination: SocketAddr::new(address, port),
             expected: Outcome::of(&decision),
-            slots: decision.endpoints.map_or(1, |list| list.slots()),
+            slots: decision.endpoints().map_or(1, |list| list.slots()),
             sticky: hash,
         });
     }

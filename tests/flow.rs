@@ -31,7 +31,7 @@ impl Outcome {
 
     /// What core decided.
     pub fn of(decision: &Decision<'_>) -> Self {
-        let list = decision.endpoints.iter().flat_map(|list| list.iter());
+        let list = decision.endpoints().into_iter().flat_map(|list| list.iter());
         let endpoints = list.map(|e| (e.address, decision.masquerades(&e))).collect();
         Self { verdict: decision.verdict, endpoints }
     }

@@ -3,7 +3,7 @@
 //! Order (kube-proxy, nftables backend): source ranges of load-balancer addresses, exact frontends, NodePorts, other ports
 //! of ClusterIPs, unallocated service addresses. Everything is decided on the original source.
 
-use crate::program::{EndpointList, Program, ProgramFrontend, RecordEndpoint};
+use crate::program::{EndpointList, Program, ProgramFrontend, Record, RecordEndpoint};
 use crate::table::{Choice, FrontendKind, Policy, Protocol};
 use core::fmt;
 use core::net::IpAddr;
@@ -171,25 +171,29 @@ pub struct Decision<'a> {
     pub frontend: Option<ProgramFrontend<'a>>,
     /// Which list was looked at; `None` where it did not come to that.
     pub list: Option<ListKind>,
-    /// The endpoints to draw from; `None` unless the verdict is `Dnat`.
-    pub endpoints: Option<EndpointList<'a>>,
     /// Whether the source is rewritten, hairpin aside.
     pub masquerade: Masquerade,
     source: IpAddr,
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
+    /// The endpoints to draw from; `None` unless the verdict is `Dnat`.
+    pub fn endpoints(&self) -> Option<EndpointList<'a>> {
+        let list = self.list.filter(|_| self.verdict == Verdict::Dnat)?;
+        Some(list.of(&self.frontend.as_ref()?.record))
+    }
+
     /// The one endpoint that this source always gets, where the service chooses by a hash of the source. Session affinity
     /// may still hold the source at another one for a while, after the list has changed.
     pub fn hashed(&self) -> Option<RecordEndpoint> {
-        let by_hash = self.frontend.is_some_and(|f| f.record.choice() == Choice::SourceHash);
-        self.endpoints.filter(|_| by_hash)?.hashed(self.source)
+        let by_hash = self.frontend.as_ref().is_some_and(|f| f.record.choice() == Choice::SourceHash);
+        if by_hash { self.endpoints()?.hashed(self.source) } else { None }
     }
 
     /// The session affinity of a packet that is translated, in seconds: a source that the service saw so recently keeps
     /// its endpoint.
     pub fn affinity_timeout(&self) -> Option<u32> {
-        self.frontend.filter(|_| self.endpoints.is_some())?.record.affinity_timeout()
+        if self.verdict == Verdict::Dnat { self.frontend.as_ref()?.record.affinity_timeout() } else { None }
     }
 
     /// Whether a connection to this endpoint has its source rewritten, hairpin included.
@@ -201,6 +205,27 @@ impl Decision<'_> {
     pub fn is_hairpin(&self, endpoint: &RecordEndpoint) -> bool {
         endpoint.address.ip() == self.source
     }
+}
+
+impl ListKind {
+    /// That list of a service.
+    pub(crate) fn of<'a>(self, record: &Record<'a>) -> EndpointList<'a> {
+        match self {
+            Self::Cluster => record.cluster(),
+            Self::Local => record.local(),
+        }
+    }
+}
+
+/// A decision without the frontend: what the translator needs, for which each word that is copied counts.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Ruling {
+    pub verdict: Verdict,
+    pub reason: Reason,
+    pub class: Class,
+    pub list: Option<ListKind>,
+    pub masquerade: Masquerade,
 }
 
 impl<'a> Program<'a> {
@@ -218,35 +243,56 @@ impl<'a> Program<'a> {
 
     /// Decides about the first packet of a connection. O(1) in the number of services.
     pub fn decide(&self, packet: &Packet) -> Decision<'a> {
+        let exact = self.find(packet.destination, packet.protocol, packet.port);
+        let node_port = if exact.is_some() { None } else { self.node_port_of(packet) };
+        let found = exact.as_ref().or(node_port.as_ref());
+        let Ruling { verdict, reason, class, list, masquerade } = self.rule(packet, found);
+        // an address that takes no NodePorts is no frontend
+        let frontend = found.filter(|_| reason != Reason::NodePortAddress).copied();
+        Decision { verdict, reason, class, frontend, list, masquerade, source: packet.source }
+    }
+
+    /// The NodePort that a packet is for, if it is for the node.
+    pub(crate) fn node_port_of(&self, packet: &Packet) -> Option<ProgramFrontend<'a>> {
+        if packet.to_node { self.find_node_port(packet.destination, packet.protocol, packet.port) } else { None }
+    }
+
+    /// What happens to a packet that is for this frontend.
+    pub(crate) fn rule(&self, packet: &Packet, frontend: Option<&ProgramFrontend<'a>>) -> Ruling {
         let class = self.class(packet);
-        let decision = Decision {
-            verdict: Verdict::Accept,
-            reason: Reason::NoFrontend,
-            class,
-            frontend: None,
-            list: None,
-            endpoints: None,
-            masquerade: Masquerade::No,
-            source: packet.source,
+        let ruling = |verdict, reason| Ruling { verdict, reason, class, list: None, masquerade: Masquerade::No };
+        let Some(frontend) = frontend else {
+            return if self.is_cluster_ip(packet.destination) {
+                ruling(Verdict::Reject, Reason::UnknownPort)
+            } else if Self::any_contains(self.context().service_cidrs(), packet.destination) {
+                ruling(Verdict::Drop, Reason::UnallocatedAddress)
+            } else {
+                ruling(Verdict::Accept, Reason::NoFrontend)
+            };
         };
-        if let Some(frontend) = self.find(packet.destination, packet.protocol, packet.port) {
-            return self.decide_frontend(decision, &frontend);
-        }
-        if packet.to_node
-            && let Some(frontend) = self.find_node_port(packet.destination, packet.protocol, packet.port)
-        {
-            if self.accepts_node_ports(packet.destination) {
-                return self.decide_frontend(decision, &frontend);
+        let record = &frontend.record;
+        match frontend.kind {
+            FrontendKind::NodePort if !self.accepts_node_ports(packet.destination) => {
+                return ruling(Verdict::Accept, Reason::NodePortAddress);
             }
-            return Decision { reason: Reason::NodePortAddress, ..decision };
+            FrontendKind::LoadBalancer if !Self::may_use(record, packet.source) => {
+                return ruling(Verdict::Drop, Reason::SourceRange);
+            }
+            _ => {}
         }
-        if self.is_cluster_ip(packet.destination) {
-            return Decision { verdict: Verdict::Reject, reason: Reason::UnknownPort, ..decision };
+        if !record.any_usable() {
+            return ruling(Verdict::Reject, Reason::NoEndpoints);
         }
-        if Self::any_contains(self.context().service_cidrs(), packet.destination) {
-            return Decision { verdict: Verdict::Drop, reason: Reason::UnallocatedAddress, ..decision };
+        let (list, masquerade) = self.route(frontend, packet.source, class);
+        if list.of(record).is_empty() {
+            return Ruling { list: Some(list), ..ruling(Verdict::Drop, Reason::NoLocalEndpoints) };
         }
-        decision
+        Ruling { list: Some(list), masquerade, ..ruling(Verdict::Dnat, Reason::Frontend) }
+    }
+
+    /// Whether a source may use a service's load-balancer addresses.
+    fn may_use(record: &Record<'_>, source: IpAddr) -> bool {
+        record.source_ranges().is_none_or(|mut ranges| ranges.any(|r| r.contains(source)))
     }
 
     /// Whether sources can be told apart in this family ("local detector").
@@ -274,38 +320,13 @@ impl<'a> Program<'a> {
         of_family.peek().is_none() || of_family.any(|c| c.prefix == 0 || c.contains(address))
     }
 
-    fn decide_frontend(&self, decision: Decision<'a>, frontend: &ProgramFrontend<'a>) -> Decision<'a> {
-        let record = frontend.record;
-        let decision = Decision { frontend: Some(*frontend), ..decision };
-        if frontend.kind == FrontendKind::LoadBalancer
-            && let Some(mut ranges) = record.source_ranges()
-            && !ranges.any(|r| r.contains(decision.source))
-        {
-            return Decision { verdict: Verdict::Drop, reason: Reason::SourceRange, ..decision };
-        }
-        if !record.any_usable() {
-            return Decision { verdict: Verdict::Reject, reason: Reason::NoEndpoints, ..decision };
-        }
-        let (list, masquerade) = self.route(&decision, frontend);
-        let endpoints = match list {
-            ListKind::Cluster => record.cluster(),
-            ListKind::Local => record.local(),
-        };
-        let decision = Decision { list: Some(list), ..decision };
-        if endpoints.is_empty() {
-            return Decision { verdict: Verdict::Drop, reason: Reason::NoLocalEndpoints, ..decision };
-        }
-        let (verdict, reason) = (Verdict::Dnat, Reason::Frontend);
-        Decision { verdict, reason, endpoints: Some(endpoints), masquerade, ..decision }
-    }
-
     /// The list that a source uses at a frontend, and whether its address is rewritten.
-    fn route(&self, decision: &Decision<'a>, frontend: &ProgramFrontend<'a>) -> (ListKind, Masquerade) {
+    fn route(&self, frontend: &ProgramFrontend<'a>, source: IpAddr, class: Class) -> (ListKind, Masquerade) {
         let record = &frontend.record;
         if !frontend.kind.is_external() {
             let masquerade = if self.context().masquerade_all() {
                 Masquerade::All
-            } else if self.detects_pods(decision.source) && decision.class != Class::Pod {
+            } else if class != Class::Pod && self.detects_pods(source) {
                 Masquerade::NotAPod
             } else {
                 Masquerade::No
@@ -316,7 +337,7 @@ impl<'a> Program<'a> {
             };
             return (list, masquerade);
         }
-        match (record.external_policy(), decision.class) {
+        match (record.external_policy(), class) {
             (Policy::Cluster, _) => (ListKind::Cluster, Masquerade::ExternalCluster),
             // as if it had gone out to the load balancer and come back
             (Policy::Local, Class::Pod) => (ListKind::Cluster, Masquerade::No),

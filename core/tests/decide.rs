@@ -34,7 +34,7 @@ fn ask(bytes: &[u8], from: &str, to: &str) -> String {
     let (to, port) = to.rsplit_once(':').unwrap();
     let packet = program.packet(ip(from), ip(to), Protocol::Tcp, port.parse().unwrap());
     let d = program.decide(&packet);
-    match d.endpoints {
+    match d.endpoints() {
         None => format!("{}; {:?}", d.verdict, d.reason),
         Some(list) => list
             .iter()

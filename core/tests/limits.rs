@@ -370,7 +370,7 @@ fn speed_of_ten_thousand_services() {
         for i in 0..100_u32 {
             for f in &tables.frontends {
                 let packet = program.packet(source, f.address, Protocol::Tcp, f.port);
-                let endpoint = program.decide(&packet).endpoints.unwrap().draw(i << 24).unwrap();
+                let endpoint = program.decide(&packet).endpoints().unwrap().draw(i << 24).unwrap();
                 drawn = drawn.wrapping_add(endpoint.address.port().into());
             }
         }

@@ -53,8 +53,8 @@ fn decide(program: &Program<'_>, packet: (IpAddr, IpAddr, Protocol, u16)) -> ora
     let (from, to, protocol, port) = packet;
     let d = program.decide(&program.packet(from, to, protocol, port));
     let endpoints: BTreeSet<_> =
-        d.endpoints.iter().flat_map(|l| l.iter()).map(|e| (e.address, d.masquerades(&e))).collect();
-    assert_eq!(endpoints.len(), d.endpoints.map_or(0, |l| l.len()), "no endpoint is there twice");
+        d.endpoints().into_iter().flat_map(|l| l.iter()).map(|e| (e.address, d.masquerades(&e))).collect();
+    assert_eq!(endpoints.len(), d.endpoints().map_or(0, |l| l.len()), "no endpoint is there twice");
     oracle::Answer { verdict: d.verdict, endpoints }
 }
 

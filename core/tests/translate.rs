@@ -171,7 +171,7 @@ fn carried_out(rig: &mut Rig, protocol: Protocol, source: SocketAddr, destinatio
         }
         Verdict::Dnat => {
             let read = out.forwarded();
-            let endpoint = decision.endpoints.unwrap().iter().find(|e| e.address == read.to());
+            let endpoint = decision.endpoints().unwrap().iter().find(|e| e.address == read.to());
             let endpoint = endpoint.unwrap_or_else(|| panic!("{} is no endpoint of {what}", read.to()));
             assert_eq!(
                 decision.masquerades(&endpoint),

@@ -66,7 +66,7 @@ proptest! {
                     prop_assert!(known || verdict == Verdict::Dnat);
                     let read = read_valid(&bytes);
                     if !known {
-                        let list = decision.endpoints.unwrap();
+                        let list = decision.endpoints().unwrap();
                         prop_assert!(list.iter().any(|e| e.address == read.to()));
                     }
                     let back = rig.send(&packet(protocol, read.to(), read.from(), "A", b"answer"));

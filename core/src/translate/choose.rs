@@ -1,21 +1,25 @@
 //! Which endpoint a new connection goes to.
 
-use crate::decide::Decision;
-use crate::program::RecordEndpoint;
-use core::net::SocketAddr;
+use crate::program::{EndpointList, Record, RecordEndpoint};
+use crate::table::Choice;
+use core::net::{IpAddr, SocketAddr};
 
-/// The endpoint of a decision that translates: the remembered one if it is still in the list that applies, else the one
-/// that the source's hash names, or a random draw, as the service chooses. `None` for a decision without endpoints.
+/// An endpoint of a service's list: the remembered one if it is still in the list, else the one that the source's hash
+/// names, or a random draw, as the service chooses. `None` for an empty list.
 pub(crate) fn choose(
-    decision: &Decision<'_>,
+    record: &Record<'_>,
+    list: &EndpointList<'_>,
+    source: IpAddr,
     remembered: Option<SocketAddr>,
     random: &mut dyn FnMut() -> u32,
 ) -> Option<RecordEndpoint> {
-    let list = decision.endpoints?;
     if let Some(remembered) = remembered
         && let Some(endpoint) = list.iter().find(|e| e.address == remembered)
     {
         return Some(endpoint);
     }
-    decision.hashed().or_else(|| list.draw(random()))
+    match record.choice() {
+        Choice::SourceHash => list.hashed(source),
+        Choice::Random => list.draw(random()),
+    }
 }

@@ -22,6 +22,16 @@ pub enum Direction {
     Reply,
 }
 
+impl Direction {
+    #[inline]
+    const fn opposite(self) -> Self {
+        match self {
+            Self::Original => Self::Reply,
+            Self::Reply => Self::Original,
+        }
+    }
+}
+
 /// One direction of a connection as its packets arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tuple<A> {
@@ -54,9 +64,10 @@ impl<A: Address> Tuple<A> {
 /// arrives with one of them leaves with the reverse of the other. The checksums' changes are kept for the original
 /// direction; the reply's are their one's complement negations.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)] // protocol and state side by side
 pub struct Flow<A> {
-    pub(crate) original: Tuple<A>,
-    pub(crate) reply: Tuple<A>,
+    /// By [`Direction`].
+    tuples: [Tuple<A>; 2],
     /// When it was last used; while the entry is free, the next free one.
     pub(crate) seen: Instant,
     /// Change of the addresses' sum.
@@ -70,8 +81,7 @@ pub struct Flow<A> {
 impl<A: Address> Flow<A> {
     /// An entry that is not in use, to fill arrays with.
     pub const EMPTY: Self = Self {
-        original: Tuple::ZERO,
-        reply: Tuple::ZERO,
+        tuples: [Tuple::ZERO; 2],
         seen: Instant::ZERO,
         address_delta: 0,
         transport_delta: 0,
@@ -79,16 +89,16 @@ impl<A: Address> Flow<A> {
         state: State::Free,
     };
 
-    pub(crate) fn new(original: Tuple<A>, reply: Tuple<A>, protocol: Protocol, state: State, now: Instant) -> Self {
+    #[inline]
+    pub(crate) fn new(original: &Tuple<A>, reply: &Tuple<A>, protocol: Protocol, state: State, now: Instant) -> Self {
         let after = reply.reversed();
         let addresses = |t: &Tuple<A>| t.source.sum().wrapping_add(t.destination.sum());
         let all = |t: &Tuple<A>| addresses(t).wrapping_add(t.ports.sum());
         Self {
-            original,
-            reply,
+            tuples: [*original, *reply],
             seen: now,
-            address_delta: checksum::delta(addresses(&original), addresses(&after)),
-            transport_delta: checksum::delta(all(&original), all(&after)),
+            address_delta: checksum::delta(addresses(original), addresses(&after)),
+            transport_delta: checksum::delta(all(original), all(&after)),
             protocol,
             state,
         }
@@ -96,27 +106,26 @@ impl<A: Address> Flow<A> {
 
     /// The tuple of packets that arrive in a direction.
     #[inline]
+    #[expect(clippy::indexing_slicing, reason = "there are two directions")]
     pub(crate) const fn arriving(&self, direction: Direction) -> &Tuple<A> {
-        match direction {
-            Direction::Original => &self.original,
-            Direction::Reply => &self.reply,
-        }
+        &self.tuples[direction as usize]
+    }
+
+    /// Whether it is a TCP connection that is established: one comparison of two neighbours.
+    #[inline]
+    pub(crate) const fn is_established_tcp(&self) -> bool {
+        let wanted = u16::from_ne_bytes([Protocol::Tcp as u8, State::Established as u8]);
+        u16::from_ne_bytes([self.protocol as u8, self.state as u8]) == wanted
     }
 
     /// How a packet of this direction leaves.
     #[inline]
     pub(crate) const fn rewriting(&self, direction: Direction) -> Rewriting<A> {
-        match direction {
-            Direction::Original => Rewriting {
-                tuple: self.reply.reversed(),
-                address_delta: self.address_delta,
-                transport_delta: self.transport_delta,
-            },
-            Direction::Reply => Rewriting {
-                tuple: self.original.reversed(),
-                address_delta: !self.address_delta,
-                transport_delta: !self.transport_delta,
-            },
+        let complement = (direction as u16).wrapping_neg();
+        Rewriting {
+            tuple: self.arriving(direction.opposite()).reversed(),
+            address_delta: self.address_delta ^ complement,
+            transport_delta: self.transport_delta ^ complement,
         }
     }
 }
@@ -150,12 +159,13 @@ pub struct FlowInfo {
 
 impl FlowInfo {
     pub(crate) fn of<A: Address>(flow: &Flow<A>, now: Instant) -> Self {
+        let [original, reply] = &flow.tuples;
         Self {
             protocol: flow.protocol,
-            client: flow.original.source_socket(),
-            frontend: flow.original.destination_socket(),
-            endpoint: flow.reply.source_socket(),
-            source: flow.reply.destination_socket(),
+            client: original.source_socket(),
+            frontend: original.destination_socket(),
+            endpoint: reply.source_socket(),
+            source: reply.destination_socket(),
             state: flow.state,
             idle: now.since(flow.seen),
         }

@@ -28,7 +28,7 @@ pub(crate) fn translate<A: Family>(
     if ip.destination() != answers.destination {
         return Outcome::Drop(DropReason::IcmpMismatch);
     }
-    if at.takes_hop(shared) && ip.hop_limit() <= 1 {
+    if shared.takes_hop(at.hook) && ip.hop_limit() <= 1 {
         return Outcome::Drop(DropReason::Unanswerable);
     }
     let out = flow.rewriting(direction);
@@ -47,7 +47,7 @@ pub(crate) fn translate<A: Family>(
         change = checksum::add(change, outer);
     }
     error.update_checksum(change);
-    ip.rewrite(source, out.tuple.destination, outer, at.takes_hop(shared));
+    ip.rewrite(source, out.tuple.destination, outer, shared.takes_hop(at.hook));
     Outcome::Forward
 }
 

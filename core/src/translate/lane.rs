@@ -43,6 +43,14 @@ pub(crate) struct Shared<'p> {
     pub limiter: Limiter,
 }
 
+/// A packet's tuple.
+pub(crate) struct Asked<A> {
+    pub tuple: Tuple<A>,
+    pub protocol: Protocol,
+    /// The tuple's hash.
+    pub hash: u32,
+}
+
 /// How and when a packet came.
 pub(crate) struct Arrival<'r> {
     pub now: Instant,
@@ -66,109 +74,56 @@ impl Shared<'_> {
     }
 
     #[inline]
-    fn timeout(&self, state: State) -> u32 {
+    pub fn timeout(&self, state: State) -> u32 {
         self.timeouts.get(usize::from(state as u8)).copied().unwrap_or(0)
     }
-}
 
-impl Arrival<'_> {
-    /// Whether forwarding this packet takes a hop off. What the node sends itself has not travelled yet.
+    /// Whether forwarding a packet takes a hop off. What the node sends itself has not travelled yet.
     #[inline]
-    pub fn takes_hop(&self, shared: &Shared<'_>) -> bool {
-        shared.decrement_hop_limit && self.hook == Hook::Arriving
+    pub fn takes_hop(&self, hook: Hook) -> bool {
+        self.decrement_hop_limit && hook == Hook::Arriving
     }
 }
 
 impl<A: Family> Lane<'_, A> {
-    /// Handles one packet. What nearly all packets are is dealt with here: a whole packet of a flow that it neither opens
-    /// nor moves to another state. The rest goes the long way.
-    #[inline]
+    /// Handles one packet: the long way, which knows every kind. [`Lane::short_way`] is for what nearly all packets are.
     pub fn run(&mut self, shared: &mut Shared<'_>, at: &mut Arrival<'_>, packet: &mut [u8]) -> Outcome {
         let (mut ip, payload) = match A::Header::new_checked(packet) {
             Ok(parts) => parts,
             Err(error) => return refused(error),
         };
-        let takes_hop = at.takes_hop(shared);
-        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
-        let (Some(protocol), None, false) = (Protocol::from_number(ip.protocol()), ip.fragment(), out_of_hops) else {
-            return self.unusual(shared, at, &mut ip, payload, out_of_hops);
-        };
-        let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
-        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
-        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
-        let known = self.flows.find(hash, &tuple, protocol);
-        if let Some((number, direction)) = known
-            && let Some(flow) = self.flows.get_mut(number)
-            && is_steady(flow, direction, payload)
-            && !shared.is_expired(flow, at.now)
-        {
-            flow.seen = at.now;
-            let out = flow.rewriting(direction);
-            rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
-            ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
-            return Outcome::Forward;
-        }
-        self.long_way(shared, at, &mut ip, payload, protocol, (&tuple, known), false)
-    }
-
-    /// Fragments, packets that are out of hops, protocols without ports.
-    #[cold]
-    #[inline(never)]
-    fn unusual(
-        &mut self,
-        shared: &mut Shared<'_>,
-        at: &mut Arrival<'_>,
-        ip: &mut A::Header<'_>,
-        payload: &mut [u8],
-        out_of_hops: bool,
-    ) -> Outcome {
         let fragment = ip.fragment();
         if let Some(fragment) = fragment
             && !fragment.first
         {
-            return self.later_fragment(shared, at, ip, fragment);
+            return self.later_fragment(shared, at, &mut ip, fragment);
         }
         let Some(protocol) = Protocol::from_number(ip.protocol()) else {
-            return self.other_protocol(shared, at, ip, payload, fragment);
+            return self.other_protocol(shared, at, &mut ip, payload, fragment);
         };
         let Some(ports) = Ports::of(payload) else { return Outcome::Drop(DropReason::Malformed) };
-        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
-        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
-        let known = self.flows.find(hash, &tuple, protocol);
-        self.long_way(shared, at, ip, payload, protocol, (&tuple, known), out_of_hops)
-    }
-
-    /// A packet with ports, whatever it does to its flow.
-    #[cold]
-    #[inline(never)]
-    #[expect(clippy::too_many_arguments, reason = "what the short way has found out by then")]
-    fn long_way(
-        &mut self,
-        shared: &mut Shared<'_>,
-        at: &mut Arrival<'_>,
-        ip: &mut A::Header<'_>,
-        payload: &mut [u8],
-        protocol: Protocol,
-        (tuple, known): (&Tuple<A>, Option<(u32, Direction)>),
-        out_of_hops: bool,
-    ) -> Outcome {
         if payload.len() < header_len(protocol) {
             // also a first fragment that ends within the transport header (RFC 1858 §3)
             return Outcome::Drop(DropReason::Malformed);
         }
-        let fragment = ip.fragment();
+        let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+        let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
+        let known = self.flows.find(hash, &tuple, protocol);
+        let takes_hop = shared.takes_hop(at.hook);
+        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
         let known = known.filter(|&(number, direction)| {
             out_of_hops || self.use_flow(shared, at.now, number, direction, protocol, payload)
         });
         let (number, direction) = match known {
             Some(_) if out_of_hops => return Outcome::Answer(Answer::TimeExceeded),
             Some(known) => known,
-            None => match self.open(shared, at, tuple, protocol, payload, out_of_hops) {
+            None => match self.open(shared, at, &Asked { tuple, protocol, hash }, payload, out_of_hops) {
                 Ok(number) => (number, Direction::Original),
-                Err(outcome) => return self.not_translated(shared, at, ip, fragment, outcome),
+                Err(outcome) => return self.not_translated(shared, at, &ip, fragment, outcome),
             },
         };
-        let Some(out) = self.flows.get(number).map(|f| f.rewriting(direction)) else { return Outcome::Pass };
+        let Some(flow) = self.flows.get(number) else { return Outcome::Pass };
+        let out = flow.rewriting(direction);
         if let Some(fragment) = fragment {
             if protocol == Protocol::Sctp && out.tuple.ports != tuple.ports {
                 return Outcome::Drop(DropReason::FragmentSctp);
@@ -176,10 +131,10 @@ impl<A: Family> Lane<'_, A> {
             if !self.fragments.is_usable() {
                 return Outcome::Drop(DropReason::FragmentUntracked);
             }
-            self.note(shared, at, follow(note_of(shared, at, ip, fragment), &out));
+            self.note(shared, at, follow(note_of(shared, at, &ip, fragment), &out));
         }
         rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
-        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, at.takes_hop(shared));
+        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
         Outcome::Forward
     }
 
@@ -235,7 +190,7 @@ impl<A: Family> Lane<'_, A> {
             return Outcome::Drop(DropReason::FragmentWithoutFirst);
         };
         let Some((source, destination, delta)) = note.rewriting() else { return Outcome::Pass };
-        let takes_hop = at.takes_hop(shared);
+        let takes_hop = shared.takes_hop(at.hook);
         if takes_hop && ip.hop_limit() <= 1 {
             return Outcome::Drop(DropReason::Unanswerable);
         }
@@ -278,19 +233,6 @@ impl<A: Family> Lane<'_, A> {
     fn note(&mut self, shared: &Shared<'_>, at: &Arrival<'_>, note: Fragments<A>) {
         // an older packet's fragments may lose their way; they are dropped and counted then
         let _ = self.fragments.put(note.hash(&shared.keys), note, at.now);
-    }
-}
-
-/// Whether a packet surely leaves its flow's state as it is. A header that is cut off is for the long way to refuse.
-#[inline]
-fn is_steady<A>(flow: &Flow<A>, direction: Direction, payload: &mut [u8]) -> bool {
-    match flow.state {
-        State::Established => {
-            flow.protocol == Protocol::Tcp && Tcp::new_checked(payload).is_some_and(|h| Segment::is_plain(h.flags()))
-        }
-        State::Udp => payload.len() >= header_len(Protocol::Udp),
-        State::UdpOneWay => direction == Direction::Original && payload.len() >= header_len(Protocol::Udp),
-        _ => false,
     }
 }
 

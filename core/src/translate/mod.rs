@@ -31,6 +31,7 @@ mod lane;
 mod limit;
 mod ports;
 mod reply;
+mod short_way;
 mod state;
 mod table;
 mod time;
@@ -222,7 +223,7 @@ impl<'m, 'p> Translator<'m, 'p> {
 
     /// Handles one IP packet, in place. `random` is asked for new connections only, and must be hard to guess. `reply` is
     /// memory for an answer; [`MAX_REPLY`] bytes are enough for each. A packet may be followed by padding.
-    #[inline]
+    #[inline(always)] // nine arguments; the short way needs five
     pub fn process(
         &mut self,
         now: Instant,
@@ -231,10 +232,21 @@ impl<'m, 'p> Translator<'m, 'p> {
         packet: &mut [u8],
         reply: &mut [u8],
     ) -> Action {
-        let at = Arrival { now, hook, random };
+        let is_v6 = |packet: &[u8]| packet.first().is_some_and(|b| b >> 4 == 6);
+        if self.v4.short_way(&mut self.shared, now, hook, packet)
+            || is_v6(packet) && short_way_v6(self, now, hook, packet)
+        {
+            return Action::Forward;
+        }
+        self.process_long(Arrival { now, hook, random }, packet, reply)
+    }
+
+    /// The same for what is not plain.
+    #[inline(never)]
+    fn process_long(&mut self, at: Arrival<'_>, packet: &mut [u8], reply: &mut [u8]) -> Action {
         match packet.first().map(|b| b >> 4) {
-            Some(4) => handle(&mut self.shared, &mut self.v4, at, packet, reply),
-            Some(6) => handle(&mut self.shared, &mut self.v6, at, packet, reply),
+            Some(4) => long_way(&mut self.shared, &mut self.v4, at, packet, reply),
+            Some(6) => long_way(&mut self.shared, &mut self.v6, at, packet, reply),
             _ => {
                 self.shared.counters.count_drop(DropReason::Malformed);
                 Action::Drop(DropReason::Malformed)
@@ -310,9 +322,14 @@ impl<'m, 'p> Translator<'m, 'p> {
     }
 }
 
-/// Handles a packet of one family, and counts it.
 #[inline(never)] // each family its own frame of registers
-fn handle<A: Family>(
+fn short_way_v6(translator: &mut Translator<'_, '_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
+    translator.v6.short_way(&mut translator.shared, now, hook, packet)
+}
+
+/// Handles a packet of one family that is not one for the short way, and counts it.
+#[inline(never)]
+fn long_way<A: Family>(
     shared: &mut Shared<'_>,
     lane: &mut Lane<'_, A>,
     mut at: Arrival<'_>,
@@ -367,10 +384,10 @@ fn adopt<A: Family>(shared: &Shared<'_>, lane: &mut Lane<'_, A>, now: Instant) -
     affinity::rebuild(&mut lane.affinity, &shared.program, &shared.keys, now);
     let everything = lane.flows.capacity();
     lane.flows.sweep(everything, &shared.keys, |flow| {
-        let frontend = &flow.original;
+        let frontend = flow.arriving(Direction::Original);
         let record =
             affinity::find_frontend(&shared.program, frontend.destination, frontend.ports.destination(), flow.protocol);
-        !record.is_some_and(|r| affinity::has_endpoint(&r, flow.reply.source_socket()))
+        !record.is_some_and(|r| affinity::has_endpoint(&r, flow.arriving(Direction::Reply).source_socket()))
     })
 }
 

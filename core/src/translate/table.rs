@@ -22,7 +22,16 @@ impl Bucket {
     pub const EMPTY: Self = Self([0; 4]);
 
     fn room(&self) -> usize {
-        self.0.iter().filter(|&&link| link & LINK == 0).count()
+        self.0.iter().filter(|&&link| link >> NUMBER == 0).count()
+    }
+
+    /// Writes a link where there is room for one; whether there was.
+    fn put(&mut self, link: u32) -> bool {
+        let slot = self.0.iter_mut().find(|l| **l >> NUMBER == 0);
+        slot.is_some_and(|slot| {
+            *slot = link;
+            true
+        })
     }
 }
 
@@ -31,8 +40,8 @@ pub const fn buckets_for(flows: usize) -> usize {
     flows.div_ceil(4).saturating_mul(3)
 }
 
-/// Bits of a link that hold the direction (bit 0) and the entry's number plus one.
-const LINK: u32 = 0x00ff_ffff;
+/// Where a link holds the entry's number plus one, in 23 bits. Below are eight bits of the hash and one for the direction.
+const NUMBER: u32 = 9;
 /// Most flows that a link can name.
 const MAX_FLOWS: u32 = (1 << 23) - 2;
 /// Entries that are looked at for one to give up.
@@ -43,6 +52,8 @@ const EVICTION_PROBES: u32 = 16;
 pub(crate) struct Table<'m, A> {
     flows: &'m mut [Flow<A>],
     buckets: &'m mut [Bucket],
+    /// How many of those there are.
+    bucket_count: u32,
     /// Number plus one of the first free entry.
     free: u32,
     live: u32,
@@ -73,7 +84,8 @@ impl<'m, A: Address> Table<'m, A> {
             next = next.wrapping_sub(1);
         }
         let free = u32::from(!flows.is_empty());
-        Self { flows, buckets, free, live: 0, hand: 0 }
+        let bucket_count = count(buckets.len());
+        Self { flows, buckets, bucket_count, free, live: 0, hand: 0 }
     }
 
     /// Flows in use.
@@ -101,78 +113,98 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     /// The flow that packets with this tuple belong to, and their direction.
-    #[inline]
     pub fn find(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
-        match self.find_in(self.first(hash), hash, tuple, protocol) {
-            None => self.find_in_second(hash, tuple, protocol),
-            found => found,
-        }
-    }
-
-    #[inline(never)]
-    fn find_in_second(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
-        self.find_in(self.second(hash), hash, tuple, protocol)
-    }
-
-    #[inline]
-    fn find_in(&self, bucket: u32, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
-        let bucket = self.buckets.get(index(bucket))?;
-        for link in bucket.0 {
-            if (link ^ tag(hash)) & !LINK != 0 {
-                continue;
-            }
-            // an empty link names no entry
-            let (number, direction) = unlink(link);
-            if let Some(flow) = self.flows.get(index(number))
-                && flow.arriving(direction) == tuple
-                && flow.protocol == protocol
-            {
-                return Some((number, direction));
+        for bucket in [self.first(hash), self.second(hash)] {
+            for &link in &self.buckets.get(index(bucket))?.0 {
+                let (number, direction) = unlink(link);
+                if is_tagged(link, hash)
+                    && let Some(flow) = self.flows.get(index(number))
+                    && flow.arriving(direction) == tuple
+                    && flow.protocol == protocol
+                {
+                    return Some((number, direction));
+                }
             }
         }
         None
     }
 
+    /// What the first bucket of a hash promises first: the right entry for nearly all packets of known flows. Whether it
+    /// is, is for the caller to see.
+    #[inline(always)]
+    pub fn promised_first(&mut self, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
+        self.promised(self.first(hash), hash)
+    }
+
+    /// What the second bucket promises first: the right one for nearly all others.
+    #[inline(always)]
+    pub fn promised_second(&mut self, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
+        self.promised(self.second(hash), hash)
+    }
+
+    #[inline(always)]
+    fn promised(&mut self, bucket: u32, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
+        let links = &self.buckets.get(index(bucket))?.0;
+        let (number, direction) = unlink(*links.iter().find(|&&link| is_tagged(link, hash))?);
+        self.flows.get_mut(index(number)).map(|flow| (flow, direction))
+    }
+
     #[inline]
     fn first(&self, hash: u32) -> u32 {
-        scale(hash, count(self.buckets.len()))
+        scale(hash, self.bucket_count)
     }
 
     #[inline]
     fn second(&self, hash: u32) -> u32 {
         // depends on the low bits, where the first does on the high ones
-        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), count(self.buckets.len()))
+        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), self.bucket_count)
     }
 
-    /// Adds a flow that is not there in either direction; returns its number. Where there is no room, gives up older ones
-    /// by [`State::eviction_rank`], after a bounded search; `None` where that finds none. `gone` counts what went.
+    /// Adds a flow that is not there in either direction; returns its number. `hashes` are those of its original and of its
+    /// reply tuple; the flow is made in its place. Where there is no room, gives up older ones by
+    /// [`State::eviction_rank`], after a bounded search; `None` where that finds none. `gone` counts what went.
+    #[inline]
     pub fn insert(
         &mut self,
-        flow: Flow<A>,
-        keys: &HashKeys,
+        flow: impl FnOnce() -> Flow<A>,
+        hashes: [u32; 2],
+        (now, keys): (Instant, &HashKeys),
         expired: impl Fn(&Flow<A>) -> bool,
         gone: &mut Gone,
     ) -> Option<u32> {
         if self.free == 0 {
-            let start = self.hand;
-            self.hand = self.next_hand(start, EVICTION_PROBES);
-            let around = (0..EVICTION_PROBES).map(|i| self.next_hand(start, i));
-            let victim = self.victim(around, flow.seen, &expired)?;
-            self.give_up(victim, keys, &expired, gone);
+            self.make_room(now, keys, &expired, gone)?;
         }
         let number = self.free.checked_sub(1)?;
         let entry = self.flows.get_mut(index(number))?;
         self.free = entry.seen.to_raw();
-        *entry = flow;
+        *entry = flow();
         self.live = self.live.saturating_add(1);
-        for direction in [Direction::Original, Direction::Reply] {
-            let hash = Self::hash_of(&flow, direction, keys);
-            if !self.place(hash, number, direction, keys, &expired, gone) {
+        for (hash, direction) in hashes.into_iter().zip([Direction::Original, Direction::Reply]) {
+            let link = link(hash, number, direction);
+            if !self.place(hash, link) && !self.place_by_force(hash, link, now, keys, &expired, gone) {
                 self.remove(number, keys);
                 return None;
             }
         }
         Some(number)
+    }
+
+    /// Gives up the best of a few entries.
+    #[cold]
+    fn make_room(
+        &mut self,
+        now: Instant,
+        keys: &HashKeys,
+        expired: &impl Fn(&Flow<A>) -> bool,
+        gone: &mut Gone,
+    ) -> Option<()> {
+        let start = self.hand;
+        self.hand = self.next_hand(start, EVICTION_PROBES);
+        let around = (0..EVICTION_PROBES).map(|i| self.next_hand(start, i));
+        let victim = self.victim(around, now, expired)?;
+        self.give_up(victim, keys, expired, gone);
+        Some(())
     }
 
     fn give_up(&mut self, number: u32, keys: &HashKeys, expired: &impl Fn(&Flow<A>) -> bool, gone: &mut Gone) {
@@ -241,45 +273,46 @@ impl<'m, A: Address> Table<'m, A> {
         rated.min().map(|(_, _, number)| number)
     }
 
-    /// Writes a link to an entry; `false` where there is no room and none can be made.
-    fn place(
+    /// Writes a link into one of its buckets; `false` where both are full.
+    fn place(&mut self, hash: u32, link: u32) -> bool {
+        let first = self.first(hash);
+        let room = |table: &Self, bucket| table.buckets.get(index(bucket)).map_or(0, Bucket::room);
+        // the first bucket is the cheaper one to find, until it fills up: then the emptier one, so that none is full early
+        let in_first = room(self, first);
+        if in_first >= 2 {
+            return self.put(first, link);
+        }
+        let second = self.second(hash);
+        self.put(if in_first >= room(self, second) { first } else { second }, link)
+    }
+
+    /// Writes a link into one of its full buckets, from which another is moved or given up; `false` where none can be.
+    #[cold]
+    fn place_by_force(
         &mut self,
         hash: u32,
-        number: u32,
-        direction: Direction,
+        link: u32,
+        now: Instant,
         keys: &HashKeys,
         expired: &impl Fn(&Flow<A>) -> bool,
         gone: &mut Gone,
     ) -> bool {
-        let link = link(hash, number, direction);
         let (first, second) = (self.first(hash), self.second(hash));
-        let room = |bucket| self.buckets.get(index(bucket)).map_or(0, Bucket::room);
-        let (a, b) = (room(first), room(second));
-        // the first bucket is the cheaper one to find, until it fills up
-        let better = if a >= 2 || a >= b { first } else { second };
-        if self.put(better, link) {
-            return true;
-        }
         for bucket in [first, second] {
             if self.displace(bucket, keys) {
                 return self.put(bucket, link);
             }
         }
+        let (number, _) = unlink(link);
         let full = [first, second].into_iter().filter_map(|b| self.buckets.get(index(b))).flat_map(|b| b.0);
         let others = full.map(|l| unlink(l).0).filter(|&n| n != number);
-        let now = self.get(number).map_or(Instant::ZERO, |f| f.seen);
         let Some(victim) = self.victim(others, now, expired) else { return false };
         self.give_up(victim, keys, expired, gone);
         self.put(first, link) || self.put(second, link)
     }
 
     fn put(&mut self, bucket: u32, link: u32) -> bool {
-        let bucket = self.buckets.get_mut(index(bucket));
-        let slot = bucket.and_then(|b| b.0.iter_mut().find(|l| **l & LINK == 0));
-        slot.is_some_and(|slot| {
-            *slot = link;
-            true
-        })
+        self.buckets.get_mut(index(bucket)).is_some_and(|b| b.put(link))
     }
 
     /// Moves one of a full bucket's links to its other bucket, if one of them has room there.
@@ -304,17 +337,25 @@ impl<'m, A: Address> Table<'m, A> {
 
 #[inline]
 const fn tag(hash: u32) -> u32 {
-    hash << 24
+    hash & 0xff
 }
 
 #[inline]
 fn link(hash: u32, number: u32, direction: Direction) -> u32 {
     let direction = u32::from(direction == Direction::Reply);
-    tag(hash) | (number.wrapping_add(1) << 1 | direction) & LINK
+    tag(hash) | direction << 8 | number.wrapping_add(1) << NUMBER
 }
 
 #[inline]
 const fn unlink(link: u32) -> (u32, Direction) {
-    let direction = if link & 1 == 0 { Direction::Original } else { Direction::Reply };
-    (((link & LINK) >> 1).wrapping_sub(1), direction)
+    let direction = if link & 0x100 == 0 { Direction::Original } else { Direction::Reply };
+    ((link >> NUMBER).wrapping_sub(1), direction)
+}
+
+/// Whether a link may be one of this hash. An empty link names no entry.
+#[inline]
+const fn is_tagged(link: u32, hash: u32) -> bool {
+    // as bytes, which are compared where they are
+    let ([a, ..], [b, ..]) = (link.to_le_bytes(), hash.to_le_bytes());
+    a == b
 }

@@ -99,8 +99,8 @@ fn check_decisions(program: &Program<'_>) {
 }
 
 pub fn check_decision(decision: &Decision<'_>) {
-    assert_eq!(decision.verdict == Verdict::Dnat, decision.endpoints.is_some());
-    if let Some(list) = decision.endpoints {
+    assert_eq!(decision.verdict == Verdict::Dnat, decision.endpoints().is_some());
+    if let Some(list) = decision.endpoints() {
         assert!(!list.is_empty() && decision.frontend.is_some() && decision.list.is_some());
         let endpoint = list.draw(0x1234_5678).unwrap();
         let _ = (decision.masquerades(&endpoint), decision.is_hairpin(&endpoint));

@@ -73,7 +73,7 @@ fn service_name(program: &Program<'_>, frontend: &ProgramFrontend<'_>) -> String
 
 pub(super) fn answer(program: &Program<'_>, packet: &Packet, decision: &Decision<'_>, assumed: bool) -> Answer {
     let mut endpoints: Vec<AnswerEndpoint> = Vec::new();
-    if let Some(list) = decision.endpoints {
+    if let Some(list) = decision.endpoints() {
         let slots = f64::from(list.slots());
         let share = |e: &natlet_core::RecordEndpoint| AnswerEndpoint {
             endpoint: e.address.to_string(),

@@ -170,7 +170,7 @@ fn connect(
         for result in results {
             match result {
                 ProbeResult::Answered { endpoint, seen_source } => {
-                    let known = decision.endpoints.is_some_and(|list| list.iter().any(|e| e.address == endpoint));
+                    let known = decision.endpoints().is_some_and(|list| list.iter().any(|e| e.address == endpoint));
                     row.stray += u32::from(!known);
                     *row.answered.entry(endpoint).or_default() += 1;
                     row.sources.insert(seen_source.ip());

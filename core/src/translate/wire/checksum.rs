@@ -30,9 +30,9 @@ pub(crate) const fn add(a: u16, b: u16) -> u16 {
 
 /// The checksum after its data's sum changed by `delta`.
 pub(crate) const fn updated(checksum: u16, delta: u16) -> u16 {
-    // two 16-bit numbers need one fold
-    let sum = (!checksum as u32).wrapping_add(delta as u32);
-    !low((sum & 0xffff).wrapping_add(sum >> 16))
+    // RFC 1624's ~(~checksum + delta): the complements turn the addition and its carry into a subtraction and its borrow
+    let (difference, borrow) = checksum.overflowing_sub(delta);
+    difference.wrapping_sub(borrow as u16)
 }
 
 /// Updates a checksum field of IP, TCP or ICMP.

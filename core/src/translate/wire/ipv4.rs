@@ -1,7 +1,7 @@
 //! IPv4 headers (RFC 791).
 
 use super::address::V4;
-use super::checksum::{HOP, add, sum, update};
+use super::checksum::{HOP, sum, update};
 use super::{Family, Fragment, IpHeader, WireError};
 
 /// Length of a header without options.
@@ -9,6 +9,8 @@ pub(crate) const HEADER: usize = 20;
 
 /// Flag beside the fragment offset.
 const MORE_FRAGMENTS: u16 = 0x2000;
+/// That flag and the offset: none is set in a whole packet.
+const FRAGMENT: u16 = 0x3fff;
 
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;
@@ -22,6 +24,11 @@ pub(crate) struct Ipv4<'a> {
     payload_len: usize,
 }
 
+impl Ipv4<'_> {
+    /// First byte of a packet without options: the version, and the header's length in words.
+    pub const PLAIN: u8 = 0x45;
+}
+
 impl<'a> IpHeader<'a> for Ipv4<'a> {
     type Address = V4;
 
@@ -31,7 +38,7 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
         let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
         let len = len.checked_sub(HEADER).ok_or(WireError::Malformed)?;
         let rest = rest.get_mut(..len).ok_or(WireError::Malformed)?;
-        if header[0] == 0x45 {
+        if header[0] == Self::PLAIN {
             return Ok((Self { header, payload_len: len }, rest));
         }
         let (options, payload) = split_options(header[0], rest)?;
@@ -39,6 +46,23 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
             return Err(WireError::SourceRouted);
         }
         Ok((Self { header, payload_len: payload.len() }, payload))
+    }
+
+    #[inline(always)]
+    fn new_plain<const N: usize>(bytes: &'a mut [u8], protocol: u8) -> Option<(Self, &'a mut [u8; N])> {
+        let least = const { HEADER.saturating_add(N) };
+        let beyond = bytes.len().checked_sub(least)?;
+        let (header, rest) = bytes.split_first_chunk_mut::<HEADER>()?;
+        let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT == 0;
+        if header[0] != Self::PLAIN || header[9] != protocol || !is_whole {
+            return None;
+        }
+        // a length below the least wraps and is more than there is
+        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if len.wrapping_sub(least) > beyond {
+            return None;
+        }
+        Some((Self { header, payload_len: len.wrapping_sub(HEADER) }, rest.first_chunk_mut()?))
     }
 
     fn new_quoted(bytes: &'a mut [u8]) -> Result<(Self, &'a mut [u8]), WireError> {
@@ -66,6 +90,14 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
     }
 
     #[inline]
+    fn is_between(&self, source: V4, destination: V4) -> bool {
+        let (source, destination) = (u64::from(source.0), u64::from(destination.0));
+        let wanted =
+            if cfg!(target_endian = "little") { destination << 32 | source } else { source << 32 | destination };
+        self.header.last_chunk().is_some_and(|addresses| u64::from_ne_bytes(*addresses) == wanted)
+    }
+
+    #[inline]
     fn protocol(&self) -> u8 {
         self.header[9]
     }
@@ -77,8 +109,7 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
 
     #[inline]
     fn fragment(&self) -> Option<Fragment> {
-        // more fragments, and the offset
-        let field = u16::from_be_bytes([self.header[6], self.header[7]]) & 0x3fff;
+        let field = u16::from_be_bytes([self.header[6], self.header[7]]) & FRAGMENT;
         let id = || u16::from_be_bytes([self.header[4], self.header[5]]).into();
         (field != 0).then(|| Fragment { id: id(), first: field == MORE_FRAGMENTS })
     }
@@ -91,15 +122,15 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
         u16::from_be_bytes([self.header[2], self.header[3]]).into()
     }
 
-    #[inline]
+    #[inline(always)]
     fn rewrite(&mut self, source: V4, destination: V4, delta: u16, hop: bool) {
         let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = &mut *self.header;
-        let mut change = delta;
+        let mut checksum = update([*c0, *c1], delta);
         if hop {
-            *ttl = ttl.saturating_sub(1);
-            change = add(change, HOP);
+            *ttl = ttl.wrapping_sub(1); // the caller has seen that it is not 0
+            checksum = update(checksum, HOP);
         }
-        [*c0, *c1] = update([*c0, *c1], change);
+        [*c0, *c1] = checksum;
         [*s0, *s1, *s2, *s3] = source.to_bytes();
         [*d0, *d1, *d2, *d3] = destination.to_bytes();
     }

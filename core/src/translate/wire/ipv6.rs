@@ -31,6 +31,16 @@ impl<'a> IpHeader<'a> for Ipv6<'a> {
         ip.walk(rest)
     }
 
+    #[inline]
+    fn new_plain<const N: usize>(bytes: &'a mut [u8], protocol: u8) -> Option<(Self, &'a mut [u8; N])> {
+        let (ip, rest) = Self::open(bytes).ok()?;
+        if ip.protocol != protocol {
+            return None;
+        }
+        let transport = rest.get_mut(..ip.payload_len)?.first_chunk_mut()?;
+        Some((ip, transport))
+    }
+
     fn new_quoted(bytes: &'a mut [u8]) -> Result<(Self, &'a mut [u8]), WireError> {
         let (ip, rest) = Self::open(bytes)?;
         let there = rest.len().min(ip.payload_len);
@@ -45,6 +55,10 @@ impl<'a> IpHeader<'a> for Ipv6<'a> {
 
     fn destination(&self) -> V6 {
         self.header.last_chunk().map_or(V6([0; 16]), |a| V6(*a))
+    }
+
+    fn is_between(&self, source: V6, destination: V6) -> bool {
+        self.source() == source && self.destination() == destination
     }
 
     fn protocol(&self) -> u8 {

@@ -63,11 +63,17 @@ pub(crate) trait IpHeader<'a>: Sized {
     /// packet's own length (Ethernet padding) are left out.
     fn new_checked(bytes: &'a mut [u8]) -> Result<(Self, &'a mut [u8]), WireError>;
 
+    /// Opens a whole packet of a protocol if it is plain: without options or extension headers, no fragment, and with at
+    /// least the `N` bytes of the transport header that are returned.
+    fn new_plain<const N: usize>(bytes: &'a mut [u8], protocol: u8) -> Option<(Self, &'a mut [u8; N])>;
+
     /// Opens the start of a packet that an ICMP error quotes: the payload may be cut off.
     fn new_quoted(bytes: &'a mut [u8]) -> Result<(Self, &'a mut [u8]), WireError>;
 
     fn source(&self) -> Self::Address;
     fn destination(&self) -> Self::Address;
+    /// Whether those are its addresses: cheaper than comparing them one by one.
+    fn is_between(&self, source: Self::Address, destination: Self::Address) -> bool;
     /// Protocol of the payload.
     fn protocol(&self) -> u8;
     /// TTL or hop limit.

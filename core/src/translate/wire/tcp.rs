@@ -1,6 +1,7 @@
 //! TCP headers (RFC 9293 §3.1).
 
 use super::checksum::update;
+use super::transport::Ports;
 
 /// Length of a header without options.
 pub(crate) const HEADER: usize = 20;
@@ -24,6 +25,14 @@ impl<'a> Tcp<'a> {
     #[inline]
     pub fn flags(&self) -> u8 {
         self.0[13]
+    }
+
+    /// Writes the ports and updates the checksum; `delta` is the change of the sum of addresses and ports.
+    #[inline]
+    pub fn rewrite(&mut self, ports: Ports, delta: u16) {
+        let [s0, s1, d0, d1, ..] = &mut *self.0;
+        [*s0, *s1, *d0, *d1] = ports.0.to_ne_bytes();
+        self.update_checksum(delta);
     }
 
     #[inline]
