@@ -13,7 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lower", &["nft"]),
     ("nft", &["netlink"]),
     ("netlink", &["nft"]),
-    ("kernel", &["lower", "netlink", "nft"]),
+    ("kernel", &["image", "lower", "netlink", "nft"]), // the program that was loaded is kept as bytes
     ("difference", &["kernel", "lower", "nft"]),
     ("export", &["image", "kernel", "lower", "nft", "source", "view"]), // what is written is read back and compared
 ];
