@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Loads the two tables that public reports put kube-proxy's nftables mode at 16 min 44 s and 13 to 20 min for
-# (kubernetes/kubernetes #139513 and #135639), in a network namespace of its own, and then a change of one service;
-# with frontends that count connections and with such that do not.
+# (kubernetes/kubernetes #139513 and #135639), in a network namespace of its own, then a change of one service, which is sent
+# without reading back, then a comparison of everything, and the status; with frontends that count connections and with
+# such that do not.
 # Needs root or unprivileged user namespaces; GNU time (Debian package `time`) adds the peak memory.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --release --quiet
 natlet=$PWD/target/release/natlet
 work=$(mktemp -d)
+export NATLET_RUNTIME_DIR=$work/run # what `natlet load` remembers is of these namespaces only
 trap 'rm -rf "$work"' EXIT
 
 # services.toml of $1 services with $2 endpoints in all, one ClusterIP each; $3 is the first endpoint's second octet
@@ -43,6 +45,8 @@ for size in "44125 44125" "5006 250011"; do
       for program in a b; do
         "$@" "$natlet" load --counters "$counters" "$work/$program.natp" 2>&1 | sed "s/^\([^ ]\)/  \1/"
       done
-      "$natlet" status | grep ^table' scale "$natlet" "$work" "$counters" "${timed[@]}"
+      echo "  the same again, everything read back and compared"
+      "$@" "$natlet" load --counters "$counters" --verify "$work/b.natp" 2>&1 | sed "s/^\([^ ]\)/  \1/"
+      "$@" "$natlet" status 2>&1 | grep "^table\|^  "' scale "$natlet" "$work" "$counters" "${timed[@]}"
   done
 done

@@ -14,7 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("lower", &["nft"]),
     ("nft", &["netlink"]),
     ("netlink", &["nft"]),
-    ("kernel", &["lower", "netlink", "nft"]),
+    ("kernel", &["image", "lower", "netlink", "nft"]), // the program that was loaded is kept as bytes
     ("conntrack", &["netlink", "nft"]),
     ("counters", &["conntrack", "kernel", "lower", "netlink", "nft", "view"]),
     ("difference", &["kernel", "lower", "nft"]),

@@ -36,11 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..Plan::default()
     })?;
     let count = format!(
-        "table ip count {{ chain c {{ type filter hook prerouting priority -50;\n\
+        "table ip count {{\nchain c {{\ntype filter hook prerouting priority -50;\n\
          ip daddr 192.168.5.1-192.168.5.2 counter drop comment \"past\"\n\
          udp sport < {DIVIDE} udp dport 2000-2999 counter drop comment \"wrong\"\n\
          udp sport >= {DIVIDE} udp dport 1000-1999 counter drop comment \"wrong\"\n\
-         udp dport 1000-2999 counter drop comment \"right\"\n}} }}"
+         udp dport 1000-2999 counter drop comment \"right\"\n}}\n}}\n"
     );
     let images =
         [3, 1].map(|few| large::image(&table(services, few)).map_err(|e| e.message().unwrap_or_default().to_owned()));

@@ -74,6 +74,7 @@ impl AsFd for Events {
 
 impl Heard {
     /// This, and what was heard later.
+    #[must_use]
     pub fn and(self, later: Self) -> Self {
         Self { foreign: self.foreign || later.foreign, lost: self.lost || later.lost, by: later.by.or(self.by) }
     }

@@ -48,7 +48,12 @@ fn wanted(text: &str) -> Ruleset {
 fn loaded(ruleset: &Ruleset) -> Loaded {
     let table = |table: &crate::nft::model::Table| {
         let chain = |chain: &Chain, base| LoadedChain { name: chain.name.clone(), base, rules: rules(table, chain) };
-        let set = |set: &crate::nft::model::Set| LoadedSet { set: set.clone(), shape: Shape::of(set), odd: false };
+        let set = |set: &crate::nft::model::Set| LoadedSet {
+            set: set.clone(),
+            shape: Shape::of(set),
+            said: None,
+            odd: false,
+        };
         let mut chains: Vec<LoadedChain> = table.chains.iter().map(|c| chain(c, None)).collect();
         chains.extend(table.base_chains.iter().map(|b| {
             let base =

@@ -54,7 +54,7 @@ impl Remembered {
     /// The file system's. Nothing depends on it but the time of the next load.
     pub fn write(&self, left: Option<&Left>) -> io::Result<()> {
         let Some(left) = left else { return self.forget() };
-        let mut rest = format!("{} {}\n{}\n", self.boot, left.generation, left.about.to_string()).into_bytes();
+        let mut rest = format!("{} {}\n{}\n", self.boot, left.generation, left.about).into_bytes();
         rest.extend_from_slice(left.image.as_bytes());
         let mut bytes = hex(&rest).into_bytes();
         bytes.push(b'\n');

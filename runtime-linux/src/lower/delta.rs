@@ -145,7 +145,9 @@ fn unmatched(old: &[(u32, u64)], new: &[(u32, u64)]) -> [HashSet<u32>; 2] {
     let back = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
     let (old, new) = (&old[..old.len() - back], &new[..new.len() - back]);
     let mut left: HashMap<u64, Vec<u32>> = HashMap::with_capacity(old.len());
-    old.iter().for_each(|(offset, digest)| left.entry(*digest).or_default().push(*offset));
+    for (offset, digest) in old {
+        left.entry(*digest).or_default().push(*offset);
+    }
     let is_new = |(offset, digest): &(u32, u64)| left.get_mut(digest).and_then(Vec::pop).is_none().then_some(*offset);
     let added = new.iter().filter_map(is_new).collect();
     [left.into_values().flatten().collect(), added]
@@ -158,7 +160,8 @@ fn unshared<T: Ord>(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) 
     loop {
         match (old.peek(), new.peek()) {
             (Some(a), Some(b)) if a == b => {
-                (old.next(), new.next());
+                old.next();
+                new.next();
             }
             (Some(a), Some(b)) if a < b => gone.extend(old.next()),
             (_, Some(_)) => added.extend(new.next()),

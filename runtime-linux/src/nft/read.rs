@@ -6,8 +6,9 @@
 
 mod collector;
 mod keyed;
+mod known;
 
-use super::model::{Elements, Family, Ruleset, Set, SetData, Table, width};
+use super::model::{Elements, Family, Ruleset, Set, SetData, width};
 use super::wire::attribute::{attributes, find};
 use super::wire::element::read as read_elements;
 use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
@@ -147,45 +148,6 @@ pub struct LoadedRule {
     pub comment: String,
 }
 
-impl Loaded {
-    /// These objects with the elements of a ruleset. `None` unless they are of the same tables and sets.
-    pub fn holding(&self, ruleset: &Ruleset) -> Option<Self> {
-        let mut loaded = self.clone();
-        let same = |a: &LoadedTable, b: &Table| a.family == b.family && a.sets.len() == b.sets.len();
-        if loaded.tables.len() != ruleset.tables.len() {
-            return None;
-        }
-        for (have, table) in loaded.tables.iter_mut().zip(&ruleset.tables) {
-            if !same(have, table) {
-                return None;
-            }
-            for set in &table.sets {
-                let have = have.sets.iter_mut().find(|s| s.set.name == set.name)?;
-                if have.odd || !have.shape.fits(&Shape::of(set)) {
-                    return None;
-                }
-                (have.set.data, have.set.elements) = (set.data.clone(), set.elements.clone());
-            }
-        }
-        Some(loaded)
-    }
-
-    /// These objects after elements of a ruleset have taken the place of those that they hold. No elements are left in
-    /// them, but how many the kernel has is known.
-    pub fn after(mut self, generation: u32, ruleset: &Ruleset) -> Self {
-        self.generation = generation;
-        for (have, table) in self.tables.iter_mut().zip(&ruleset.tables) {
-            let len = |set: &Set| u32::try_from(set.elements.len()).unwrap_or(u32::MAX);
-            for have in &mut have.sets {
-                let Some(set) = table.sets.iter().find(|s| s.name == have.set.name) else { continue };
-                have.said = have.said.map(|said| said.saturating_sub(len(&have.set)).saturating_add(len(set)));
-                have.set.elements = have.set.empty_elements();
-            }
-        }
-        self
-    }
-}
-
 /// Reads natlet's tables with all elements. 100,000 elements take the kernel about 0.2 s, and twice as many four times as
 /// long (every part of a dump starts its walk anew): where it is known what should be there, [`read_expecting`] is faster.
 pub fn read(netlink: &mut Netlink) -> Result<Loaded, LoadError> {
@@ -232,7 +194,7 @@ enum Want<'w> {
 /// Says how to read each set.
 type Wish<'w> = dyn Fn(Family, &LoadedSet) -> Want<'w> + 'w;
 
-fn read_with<'w>(netlink: &mut Netlink, want: &Wish<'w>) -> Result<Loaded, LoadError> {
+fn read_with(netlink: &mut Netlink, want: &Wish<'_>) -> Result<Loaded, LoadError> {
     for _ in 0..ATTEMPTS {
         let generation = netlink.generation()?;
         let mut reader = Reader { netlink, generation, consistent: true };
@@ -265,7 +227,7 @@ struct Reader<'n> {
 }
 
 impl Reader<'_> {
-    fn table<'w>(&mut self, family: Family, want: &Wish<'w>) -> Result<Option<LoadedTable>, LoadError> {
+    fn table(&mut self, family: Family, want: &Wish<'_>) -> Result<Option<LoadedTable>, LoadError> {
         let mut table = None;
         self.netlink.get(
             kind::GETTABLE,
@@ -291,11 +253,13 @@ impl Reader<'_> {
         table.chains = self.chains(family)?;
         let readable = |s: &&mut LoadedSet| !s.set.key.is_empty() && s.set.memory.is_none();
         for set in table.sets.iter_mut().filter(readable) {
-            match want(family, set) {
-                Want::Nothing => {}
-                Want::Dump => self.elements(family, set)?,
-                Want::Keys(expected) if self.elements_by_key(family, set, expected)? => {}
-                Want::Keys(_) => self.elements(family, set)?,
+            let read = match want(family, set) {
+                Want::Nothing => true,
+                Want::Dump => false,
+                Want::Keys(expected) => self.elements_by_key(family, set, expected)?,
+            };
+            if !read {
+                self.elements(family, set)?;
             }
         }
         Ok(Some(table))
