@@ -3,6 +3,8 @@
 #
 #   tests/cross.sh [TARGET...]    default: every target of the budget
 #   tests/cross.sh --tools        only installs what that needs
+#   tests/cross.sh --cargo TARGET WORDS...
+#                                 runs `cargo WORDS` for a target, with the default profile unless told otherwise
 #
 # The programs are target/cross/TARGET/small/natlet. Where rustup has a target installed, plain cargo builds it; elsewhere
 # Debian's compiler, which comes with the sources of std, builds std along. No toolchain is downloaded. Missing Debian
@@ -71,11 +73,17 @@ stubs() {
   echo "INPUT($unwind)" >"$directory/libunwind.a"
 }
 
-only_tools=
-if [ "${1:-}" = --tools ]; then
-  only_tools=1
-  shift
-fi
+only_tools= words=()
+case ${1:-} in
+  --tools)
+    only_tools=1
+    shift
+    ;;
+  --cargo)
+    words=("${@:3}")
+    set -- "$2"
+    ;;
+esac
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || mapfile -t targets < <(ceilings | cut -d' ' -f1)
 
@@ -112,10 +120,14 @@ for target in "${targets[@]}"; do
   fi
 done
 # All targets in one run of cargo: the last step of each, the optimiser's look at the whole program, uses one core only.
-cargo=(build --profile small --locked --quiet -p natlet --bin natlet)
-[ ${#plain[@]} -eq 0 ] || env "${settings[@]}" CARGO_TARGET_DIR="$target_dir" cargo "${cargo[@]}" "${plain[@]}"
+cargo=(build --profile small --locked --quiet -p natlet --bin natlet) std=std,panic_abort
+[ ${#words[@]} -eq 0 ] || cargo=("${words[@]}")
+[ "${cargo[0]}" != test ] || std=std,panic_unwind,panic_abort,test
+command=${cargo[0]} rest=("${cargo[@]:1}")
+[ ${#plain[@]} -eq 0 ] || env "${settings[@]}" CARGO_TARGET_DIR="$target_dir" cargo "$command" "${plain[@]}" "${rest[@]}"
 [ ${#debian[@]} -eq 0 ] || env "${settings[@]}" CARGO_TARGET_DIR="$target_dir" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-  /usr/bin/cargo "${cargo[@]}" "${debian[@]}" -Zbuild-std=std,panic_abort
+  /usr/bin/cargo "$command" "${debian[@]}" -Zbuild-std="$std" "${rest[@]}"
+[ ${#words[@]} -eq 0 ] || exit 0
 
 over=0
 for target in "${targets[@]}"; do
