@@ -9,12 +9,12 @@ mod large;
 use common::{Test, has, holds, natlet, natlet_with, runtime_directory, same, tool};
 use libtest_mimic::Failed;
 use natlet::image::Image;
-use natlet::kernel::{self, Loader, Trust};
+use natlet::kernel::{self, Loader, Terms, Trust};
 use natlet::lab::Namespace;
 use natlet::lower::lower;
 use natlet::netlink::{LoadError, Netlink, Traffic};
 use natlet::nft::diff::plan;
-use natlet::nft::model::{Family, Table};
+use natlet::nft::model::{Family, Ownership, Table};
 use natlet::nft::read::{read, read_expecting};
 use natlet::nft::wire::{Batch, Place};
 use std::fmt::Write as _;
@@ -103,16 +103,16 @@ fn each_after_each_other() -> Test {
     let images = (0..9).map(|n| large::image(&variant(n))).collect::<Result<Vec<_>, _>>()?;
     host.run(|| {
         let mut loader = Loader::open()?;
-        loader.load(&images[0], Trust::Nothing)?;
+        loader.load(&images[0], Terms::default(), Trust::Nothing)?;
         let mut quickly = 0;
         for (i, before) in images.iter().enumerate() {
             for (j, image) in images.iter().enumerate() {
                 for image in [before, image] {
                     let sent = loader.netlink().traffic();
-                    let outcome = loader.load(image, Trust::Generation)?;
+                    let outcome = loader.load(image, Terms::default(), Trust::Generation)?;
                     quickly += usize::from(received(&mut loader, sent) < 4096 && !outcome.phases.is_empty());
                     same(&format!("{i} then {j}: {outcome}"), &differences(&mut loader, image)?, &Vec::new())?;
-                    loader.load(image, Trust::Generation)?;
+                    loader.load(image, Terms::default(), Trust::Generation)?;
                 }
             }
         }
@@ -130,11 +130,11 @@ fn a_change_is_small() -> Test {
     let images = [large::program(10_000, 5, 200)?, large::program(10_000, 5, 201)?];
     host.run(|| {
         let mut loader = Loader::open()?;
-        let first = loader.load(&images[0], Trust::Generation)?;
+        let first = loader.load(&images[0], Terms::default(), Trust::Generation)?;
         same("elements of the first load", &first.summary.added, &(10_000 * (5 + 1 + 1 + 5) + 3))?;
         for turn in 1..=4 {
             let before = loader.netlink().traffic();
-            let outcome = loader.load(&images[turn % 2], Trust::Generation)?;
+            let outcome = loader.load(&images[turn % 2], Terms::default(), Trust::Generation)?;
             let (sent, received) = (loader.netlink().traffic().sent - before.sent, received(&mut loader, before));
             // the endpoint's slot and the note of what is loaded are changed, and its hairpin pair is another one
             let summary = &outcome.summary;
@@ -248,7 +248,7 @@ fn verify_reads_everything() -> Test {
         let mut loader = Loader::open()?;
         for (trust, read_back) in [(Trust::Nothing, true), (Trust::Generation, false), (Trust::Nothing, true)] {
             let before = loader.netlink().traffic();
-            loader.load(&images[usize::from(!read_back)], trust)?;
+            loader.load(&images[usize::from(!read_back)], Terms::default(), trust)?;
             let received = received(&mut loader, before);
             holds(&format!("{received} bytes were read"), (received > 100_000) == read_back)?;
         }
@@ -263,14 +263,17 @@ fn disturb(netlink: &mut Netlink, there: bool) -> Result<(), LoadError> {
     if there {
         batch.delete_table(Place { family, table: name });
     } else {
-        batch.new_table(&Table {
-            family,
-            name: name.into(),
-            comment: String::new(),
-            sets: Vec::new(),
-            chains: Vec::new(),
-            base_chains: Vec::new(),
-        });
+        batch.new_table(
+            &Table {
+                family,
+                name: name.into(),
+                comment: String::new(),
+                sets: Vec::new(),
+                chains: Vec::new(),
+                base_chains: Vec::new(),
+            },
+            Ownership::Anyone,
+        );
     }
     batch.end();
     netlink.send_batch(&batch)
@@ -281,7 +284,7 @@ fn a_race_is_tried_again() -> Test {
     let images = [large::program(1000, 5, 200)?, large::program(1000, 5, 201)?];
     host.run(|| {
         let (mut loader, mut other) = (Loader::open()?, Netlink::open()?);
-        loader.load(&images[0], Trust::Nothing)?;
+        loader.load(&images[0], Terms::default(), Trust::Nothing)?;
         let (mut asked, mut there) = (0, false);
         let before = loader.netlink().traffic();
         // the generation was read when this is asked: the first two transactions that follow are refused
@@ -293,7 +296,7 @@ fn a_race_is_tried_again() -> Test {
             }
             true
         };
-        let outcome = loader.load(&images[1], Trust::Hearing(&mut hears_nothing))?;
+        let outcome = loader.load(&images[1], Terms::default(), Trust::Hearing(&mut hears_nothing))?;
         same("times asked", &asked, &3)?;
         holds(&format!("{outcome}"), outcome.summary.changed == 2)?;
         let received = received(&mut loader, before);
@@ -305,7 +308,7 @@ fn a_race_is_tried_again() -> Test {
             there = !there;
             true
         };
-        loader.load(&images[0], Trust::Hearing(&mut hears_nothing))?;
+        loader.load(&images[0], Terms::default(), Trust::Hearing(&mut hears_nothing))?;
         same("differences", &differences(&mut loader, &images[0])?, &Vec::new())
     })
 }
@@ -315,7 +318,7 @@ fn who_hears_of_a_change_reads_everything() -> Test {
     let (first, second) = (large::image(TABLE)?, large::image(&moved(TABLE))?);
     host.run(|| {
         let mut loader = Loader::open()?;
-        loader.load(&first, Trust::Nothing)?;
+        loader.load(&first, Terms::default(), Trust::Nothing)?;
         // somebody deletes an element that the change does not touch
         let wanted = lower(&first.program(), "");
         let table = &wanted.tables[0];
@@ -325,7 +328,7 @@ fn who_hears_of_a_change_reads_everything() -> Test {
         batch.delete_elements(table.place(), set, &mut victim.into_iter().peekable(), usize::MAX);
         batch.end();
         Netlink::open()?.send_batch(&batch)?;
-        loader.load(&second, Trust::Hearing(&mut || false))?;
+        loader.load(&second, Terms::default(), Trust::Hearing(&mut || false))?;
         same("differences", &differences(&mut loader, &second)?, &Vec::new())
     })
 }
@@ -336,10 +339,10 @@ fn a_set_grows_step_by_step() -> Test {
     let images = (1..=14).map(|n| large::program(n * 60, 3, 200)).collect::<Result<Vec<_>, _>>()?;
     host.run(|| {
         let mut loader = Loader::open()?;
-        loader.load(&images[0], Trust::Nothing)?;
+        loader.load(&images[0], Terms::default(), Trust::Nothing)?;
         let mut grown = 0;
         for image in images.iter().chain(images.iter().rev()) {
-            let outcome = loader.load(image, Trust::Generation)?;
+            let outcome = loader.load(image, Terms::default(), Trust::Generation)?;
             grown += usize::from(outcome.phases.contains(&natlet::nft::diff::PhaseName::Grow));
             same("replaced", &outcome.summary.replaced, &Vec::new())?;
             same("differences", &differences(&mut loader, image)?, &Vec::new())?;
@@ -353,7 +356,7 @@ fn a_large_set_is_compared_by_key() -> Test {
     let image = large::program(3200, 50, 200)?;
     host.run(|| {
         let mut loader = Loader::open()?;
-        loader.load(&image, Trust::Nothing)?;
+        loader.load(&image, Terms::default(), Trust::Nothing)?;
         let about = kernel::about(loader.netlink())?.map(|a| a.to_string()).unwrap_or_default();
         let wanted = lower(&image.program(), &about);
         let table = &wanted.tables[0];
@@ -376,12 +379,12 @@ fn a_large_set_is_compared_by_key() -> Test {
         };
         // some that are gone, in the middle and at the end; one that leads elsewhere
         damage(&[5, 6, 70_000, 159_999], &[])?;
-        same("missing", &loader.load(&image, Trust::Nothing)?.summary.added, &4)?;
+        same("missing", &loader.load(&image, Terms::default(), Trust::Nothing)?.summary.added, &4)?;
         damage(&[1234], &[(1234, 99_999)])?;
         let read = read_expecting(loader.netlink(), &wanted)?;
         let found: Vec<_> = plan(&read, &wanted).element_changes().map(|c| c.old_data() != c.new_data()).collect();
         same("changed", &found, &vec![true])?;
-        same("changed", &loader.load(&image, Trust::Nothing)?.summary.changed, &1)?;
+        same("changed", &loader.load(&image, Terms::default(), Trust::Nothing)?.summary.changed, &1)?;
         same("differences", &differences(&mut loader, &image)?, &Vec::new())
     })
 }
@@ -392,7 +395,7 @@ fn status_counts_what_is_there() -> Test {
         let image = large::image(&variant(number))?;
         host.run(|| {
             let mut loader = Loader::open()?;
-            loader.load(&image, Trust::Nothing)?;
+            loader.load(&image, Terms::default(), Trust::Nothing)?;
             let status = kernel::status(loader.netlink())?.ok_or("nothing is loaded")?;
             let counted: Vec<usize> = status.tables.iter().map(|t| t.elements).collect();
             let wanted = lower(&image.program(), "");

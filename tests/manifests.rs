@@ -79,8 +79,10 @@ fn compile(head: &str, repeated: &str, times: usize) -> Run {
     }
 }
 
-const FORMS: [(&str, fn(Plan) -> String); 3] =
-    [("json", generate::json), ("compact json", generate::compact_json), ("yaml", generate::yaml)];
+/// A form of input, by name.
+type Form = (&'static str, fn(Plan) -> String);
+
+const FORMS: [Form; 3] = [("json", generate::json), ("compact json", generate::compact_json), ("yaml", generate::yaml)];
 
 fn plan(services: u32) -> Plan {
     Plan { services, endpoints: 10, managed_fields: services % 2 == 1 }

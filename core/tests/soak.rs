@@ -81,7 +81,7 @@ impl Soak {
     /// A client that did not connect for the last four million connections: from outside, which is masqueraded, or a pod.
     fn client(&mut self, masqueraded: bool) -> SocketAddr {
         self.clients += 1;
-        let host = if masqueraded { 0xcb00_7100 } else { 0x0af4_0300 } | self.clients % 100;
+        let host = if masqueraded { 0xcb00_7100 } else { 0x0af4_0300 } | (self.clients % 100);
         SocketAddr::new(Ipv4Addr::from_bits(host).into(), (1_024 + self.clients / 100 % 40_000) as u16)
     }
 

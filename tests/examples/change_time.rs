@@ -13,7 +13,7 @@
 mod large;
 
 use natlet::image::Image;
-use natlet::kernel::{Loader, Trust};
+use natlet::kernel::{Loader, Terms, Trust};
 use natlet::lab;
 use natlet::lower::{delta, lower};
 use natlet::nft::diff::plan;
@@ -33,14 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut loader = Loader::open()?;
     let started = Instant::now();
-    println!("  {}", loader.load(&images[0], Trust::Nothing)?);
+    println!("  {}", loader.load(&images[0], Terms::default(), Trust::Nothing)?);
     println!("first load   {:>9.2} ms", milliseconds(started.elapsed()));
     reading(&mut loader, &images[0])?;
 
     let mut whole = Vec::new();
     for i in 0..changes {
         let started = Instant::now();
-        let outcome = loader.load(&images[(i + 1) % 2], Trust::Generation)?;
+        let outcome = loader.load(&images[(i + 1) % 2], Terms::default(), Trust::Generation)?;
         whole.push(started.elapsed());
         if i == 0 {
             println!("  {outcome}");

@@ -11,7 +11,7 @@
 #[path = "../common/large.rs"]
 mod large;
 
-use natlet::kernel::{Loader, Trust};
+use natlet::kernel::{Loader, Terms, Trust};
 use natlet::lab::{self, Namespace, Plan, Topology};
 use natlet_core::table::Cidr;
 use std::error::Error;
@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [a, b] = images;
     let images = [a?, b?];
     let mut loader = topology.node.run(Loader::open)?;
-    loader.load(&images[0], Trust::Nothing)?;
+    loader.load(&images[0], Terms::default(), Trust::Nothing)?;
     nft(&topology.node, &[&count])?;
 
     let stop = AtomicBool::new(false);
@@ -58,7 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut result = Ok(());
         while result.is_ok() && started.elapsed() < Duration::from_secs(seconds.into()) {
             loads += 1;
-            result = loader.load(&images[usize::try_from(loads % 2).unwrap_or(0)], Trust::Generation).map(drop);
+            result = loader
+                .load(&images[usize::try_from(loads % 2).unwrap_or(0)], Terms::default(), Trust::Generation)
+                .map(drop);
         }
         let took = started.elapsed();
         stop.store(true, Ordering::Relaxed);

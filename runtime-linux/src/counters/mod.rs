@@ -203,9 +203,10 @@ mod tests {
                 elements.set_count(Count { packets, bytes: packets * 60 });
             }
             set.elements = elements;
-            LoadedSet { shape: Shape::of(&set), set, odd: false }
+            LoadedSet { shape: Shape::of(&set), set, odd: false, said: None }
         };
         let tables = lower(&image.program(), "").tables.into_iter().map(|t| LoadedTable {
+            owner: None,
             family: t.family,
             name: t.name,
             flags: 0,

@@ -68,21 +68,21 @@ fn endpoint_chain(service: &crate::table::Service, protocol: &str, endpoint: std
 /// picks a chain an endpoint.
 fn chains(table: &Table) -> String {
     let protocol = table.protocol.to_lowercase();
-    let mut text = format!(
-        "table ip kube-proxy {{\n\
-         \tset cluster-ips {{ type ipv4_addr; }}\n\
-         \tmap service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; }}\n\
-         \tchain mark-for-masquerade {{ meta mark set meta mark | 0x4000; }}\n\
-         \tchain masquerading {{ meta mark & 0x4000 == 0 return; meta mark set meta mark ^ 0x4000; masquerade fully-random; }}\n\
-         \tchain services {{ ip daddr . meta l4proto . th dport vmap @service-ips; }}\n\
-         \tchain reject-chain {{ reject; }}\n\
-         \tchain cluster-ips-check {{ ip daddr @cluster-ips reject; }}\n\
-         \tchain nat-prerouting {{ type nat hook prerouting priority dstnat; jump services; }}\n\
-         \tchain nat-output {{ type nat hook output priority -100; jump services; }}\n\
-         \tchain nat-postrouting {{ type nat hook postrouting priority srcnat; jump masquerading; }}\n\
-         \tchain filter-forward {{ type filter hook forward priority -110; ct state new jump cluster-ips-check; }}\n\
-         \tchain filter-output {{ type filter hook output priority -110; ct state new jump cluster-ips-check; }}\n"
-    );
+    let mut text =
+        "table ip kube-proxy {\n\
+         \tset cluster-ips { type ipv4_addr; }\n\
+         \tmap service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }\n\
+         \tchain mark-for-masquerade { meta mark set meta mark | 0x4000; }\n\
+         \tchain masquerading { meta mark & 0x4000 == 0 return; meta mark set meta mark ^ 0x4000; masquerade fully-random; }\n\
+         \tchain services { ip daddr . meta l4proto . th dport vmap @service-ips; }\n\
+         \tchain reject-chain { reject; }\n\
+         \tchain cluster-ips-check { ip daddr @cluster-ips reject; }\n\
+         \tchain nat-prerouting { type nat hook prerouting priority dstnat; jump services; }\n\
+         \tchain nat-output { type nat hook output priority -100; jump services; }\n\
+         \tchain nat-postrouting { type nat hook postrouting priority srcnat; jump masquerading; }\n\
+         \tchain filter-forward { type filter hook forward priority -110; ct state new jump cluster-ips-check; }\n\
+         \tchain filter-output { type filter hook output priority -110; ct state new jump cluster-ips-check; }\n"
+    .to_owned();
     for s in &table.services {
         for e in &s.endpoints {
             let name = endpoint_chain(s, table.protocol, *e);
