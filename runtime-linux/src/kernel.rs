@@ -54,7 +54,7 @@ impl About {
     fn from_text(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let ["natlet", version, "id", content_id, "since", since] = words.as_slice() else { return None };
-        let (seconds, nanos) = since.split_once('.')?;
+        let (seconds, nanos) = since.split_once('.').unwrap_or((since, "0"));
         let since = UNIX_EPOCH.checked_add(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?))?;
         Some(Self { version: (*version).into(), content_id: (*content_id).into(), since })
     }
@@ -78,7 +78,8 @@ impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = self.since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-        write!(f, "natlet {} id {} since {seconds}.{nanos:09}", self.version, self.content_id)
+        write!(f, "natlet {} id {} since {seconds}", self.version, self.content_id)?;
+        if nanos == 0 { Ok(()) } else { write!(f, ".{nanos:09}") }
     }
 }
 
