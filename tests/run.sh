@@ -82,7 +82,7 @@ else
   echo "no rustfmt here: formatting is not checked"
 fi
 if cargo clippy --version >/dev/null 2>&1; then
-  step cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+  step cargo clippy --workspace --all-targets --features natlet-tests/kubernetes --locked --quiet -- -D warnings
 else
   echo "no clippy here: lints are not checked"
 fi
@@ -93,6 +93,6 @@ step cargo test --manifest-path firmware-example/Cargo.toml --target "$(rustc -v
 # (tests/arm.sh). The unit tests as ARM programs are a script of their own, for its build time: tests/emulated.sh.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-step cargo test --workspace --locked --quiet | tee "$log"
+step cargo test --workspace --features natlet-tests/kubernetes --locked --quiet | tee "$log"
 awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
   END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, ignored }' "$log"
