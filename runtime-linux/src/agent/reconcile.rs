@@ -301,38 +301,39 @@ impl Agent {
         (self.due.read, self.due.changed) = (None, None);
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
-            Ok(reading) => reading,
-            Err(SourceError::NotYet(what)) => {
-                metrics.source_ok.set(0);
-                let what = what.to_string();
-                if self.status.standing().refusal.as_ref() != Some(&what) {
-                    info!("nothing is changed yet: {what}");
-                }
-                self.status.update(|s| s.refusal = Some(what));
-                return;
-            }
-            Err(refusal) => {
-                metrics.reads_refused.inc();
-                metrics.source_ok.set(0);
-                // A limit or a disk that failed may work again without any source changing.
-                self.due.read = Some(Instant::now() + self.reread_after);
-                self.reread_after = (self.reread_after * 2).min(REREAD.1);
-                let refusal = refusal.to_string();
-                let new = self.told.as_ref() != Some(&refusal);
-                if new {
-                    error!("the sources are refused, what is in force stays: {refusal}");
-                }
-                self.told = Some(refusal.clone());
-                self.status.update(|s| {
-                    if new {
-                        s.history.add(Kind::Refused, refusal.clone());
+        let Reading { image, services, health_checks, warnings } =
+            match self.source.read(&self.options.node, self.options.cleaned()) {
+                Ok(reading) => reading,
+                Err(SourceError::NotYet(what)) => {
+                    metrics.source_ok.set(0);
+                    let what = what.to_string();
+                    if self.status.standing().refusal.as_ref() != Some(&what) {
+                        info!("nothing is changed yet: {what}");
                     }
-                    s.refusal = Some(refusal);
-                });
-                return;
-            }
-        };
+                    self.status.update(|s| s.refusal = Some(what));
+                    return;
+                }
+                Err(refusal) => {
+                    metrics.reads_refused.inc();
+                    metrics.source_ok.set(0);
+                    // A limit or a disk that failed may work again without any source changing.
+                    self.due.read = Some(Instant::now() + self.reread_after);
+                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                    let refusal = refusal.to_string();
+                    let new = self.told.as_ref() != Some(&refusal);
+                    if new {
+                        error!("the sources are refused, what is in force stays: {refusal}");
+                    }
+                    self.told = Some(refusal.clone());
+                    self.status.update(|s| {
+                        if new {
+                            s.history.add(Kind::Refused, refusal.clone());
+                        }
+                        s.refusal = Some(refusal);
+                    });
+                    return;
+                }
+            };
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -428,7 +429,7 @@ impl Agent {
     /// What follows a new program: stale flows go, and the program is kept.
     fn after_change(&mut self) {
         if let Some(conntrack) = &mut self.conntrack {
-            match conntrack::clean(conntrack, &self.synced, &self.services, self.options.reset_removed) {
+            match conntrack::clean(conntrack, &self.synced, &self.services, self.options.cleaned()) {
                 Ok(0) => {}
                 Ok(removed) => {
                     self.status.metrics.conntrack_deleted.inc_by(removed);
