@@ -13,16 +13,19 @@ mod daemon;
 mod load;
 #[path = "kubernetes/manifests.rs"]
 mod manifests;
+#[path = "agent/observe.rs"]
+mod observe;
 
 mod common;
 
 use api::{Api, Fault, Slip};
-use cluster::{FLAGS, NODE, fill, in_force, is_bare, metric, metrics, put, service, slice, start, ticks};
+use cluster::{FLAGS, NODE, fill, in_force, is_bare, put, service, slice, start};
 use common::{Test, has, holds, natlet_with, same, tool};
 use daemon::{Daemon, LIMIT, Place, within};
 use libtest_mimic::Failed;
 use natlet::lab::{Listener, Namespace, Plan, Topology, tcp_probe};
 use natlet_core::table::Cidr;
+use observe::{metric, metrics, ticks};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::ExitCode;

@@ -1,10 +1,11 @@
 //! A program in memory of its own: compiled from a table, or read from a file.
 
 use natlet_core::{CompileError, Program, ProgramError, ServiceTable, compile, max_len, scratch_len};
+use std::sync::Arc;
 
-/// Checked bytes of a program.
+/// Checked bytes of a program; clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image(Vec<u8>);
+pub struct Image(Arc<[u8]>);
 
 impl Image {
     /// Compiles a table.
@@ -16,8 +17,7 @@ impl Image {
         let mut out = vec![0; max_len(table)];
         let len = compile(table, &mut scratch, &mut out)?;
         out.truncate(len);
-        out.shrink_to_fit();
-        Ok(Self(out))
+        Ok(Self(out.into()))
     }
 
     /// Takes the bytes of a compiled program.
@@ -26,7 +26,7 @@ impl Image {
     /// Says why they are none.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, ProgramError> {
         Program::new_checked(&bytes)?;
-        Ok(Self(bytes))
+        Ok(Self(bytes.into()))
     }
 
     /// The program.

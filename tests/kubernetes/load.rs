@@ -1,9 +1,10 @@
 //! Many services, and many changes: figures are printed, those of a release build with `NATLET_BINARY`.
 
 use crate::api::Api;
-use crate::cluster::{fill, in_force, memory, metric, metrics, put, slice, start, ticks};
+use crate::cluster::{fill, in_force, put, slice, start};
 use crate::common::{Test, holds};
 use crate::daemon::{BINARY, LIMIT, Place};
+use crate::observe::{memory, metric, metrics, ticks};
 use libtest_mimic::Failed;
 use natlet::lab::Namespace;
 use nix::sys::socket::{

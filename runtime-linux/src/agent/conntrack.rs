@@ -29,15 +29,31 @@ enum Front {
     NodePort(u16),
 }
 
-/// Services with what serves them.
+/// Whose entries are removed once they are stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cleaned {
+    /// Those of UDP services.
+    Udp,
+    /// Those of all services.
+    All,
+}
+
+impl Cleaned {
+    fn covers(self, protocol: Protocol) -> bool {
+        self == Self::All || protocol == Protocol::Udp
+    }
+}
+
+/// Services whose entries are cleaned, with what serves them. Most services are TCP's, and most agents clean none of those:
+/// they are not kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Services(BTreeMap<Key, Service>);
 
 impl Services {
     /// Of a table. What a service serves with is not narrowed to what this node uses.
-    pub fn of_table(table: &ServiceTable<'_>) -> Self {
+    pub fn of_table(table: &ServiceTable<'_>, cleaned: Cleaned) -> Self {
         let mut services = Self::default();
-        for service in table.services {
+        for service in table.services.iter().filter(|s| cleaned.covers(s.protocol)) {
             let frontends = service.frontends.of(table.frontends).unwrap_or_default();
             let endpoints = service.endpoints.of(table.endpoints).unwrap_or_default();
             for v6 in [false, true] {
@@ -53,9 +69,9 @@ impl Services {
     }
 
     /// Of a compiled program, which knows only the endpoints that this node may use.
-    pub fn of_program(program: &Program<'_>) -> Self {
+    pub fn of_program(program: &Program<'_>, cleaned: Cleaned) -> Self {
         let mut services: BTreeMap<u32, (Key, Service)> = BTreeMap::new();
-        for f in program.frontends() {
+        for f in program.frontends().filter(|f| cleaned.covers(f.protocol)) {
             let offset = f.record.offset();
             let (_, entry) = services.entry(offset).or_insert_with(|| {
                 let name = format!("service-{offset}");
@@ -161,8 +177,9 @@ impl Removed {
 
 /// Removes what is stale after a change of services from `before` to `now`; how many entries went. Nothing is read where
 /// nothing can be stale.
-pub fn clean(conntrack: &mut Conntrack, before: &Services, now: &Services, reset: bool) -> Result<u64, LoadError> {
+pub fn clean(conntrack: &mut Conntrack, before: &Services, now: &Services, cleaned: Cleaned) -> Result<u64, LoadError> {
     let udp = now.udp_endpoints_changed(before);
+    let reset = cleaned == Cleaned::All;
     let removed = now.removed_since(before);
     if !udp && (!reset || removed.is_empty()) {
         return Ok(0);
@@ -196,7 +213,7 @@ mod tests {
                 ..ServiceBuf::default()
             });
         }
-        Services::of_table(&table.as_table())
+        Services::of_table(&table.as_table(), Cleaned::All)
     }
 
     fn flow(protocol: Protocol, destination: &str, answered_by: &str) -> Flow {

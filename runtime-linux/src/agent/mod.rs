@@ -51,6 +51,7 @@ use crate::kernel::Counting;
 use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use crate::source::NodeFlags;
+use conntrack::Cleaned;
 use nix::errno::Errno;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -88,6 +89,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whose conntrack entries are removed once they are stale.
+    fn cleaned(&self) -> Cleaned {
+        if self.reset_removed { Cleaned::All } else { Cleaned::Udp }
+    }
+
     /// Takes over what can change while the agent runs; names of what changed and cannot.
     fn adopt(&mut self, new: Self) -> Vec<&'static str> {
         let changed = |(old, new): &(&(&'static str, String), &(&'static str, String))| old != new;

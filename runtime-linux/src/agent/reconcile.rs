@@ -69,7 +69,7 @@ pub struct Agent {
     due: Due,
     retry_after: Duration,
     last_sync: Option<Instant>,
-    wanted: Option<Arc<Image>>,
+    wanted: Option<Image>,
     /// Services of the last sync that succeeded, and of what is wanted.
     synced: Arc<Services>,
     services: Arc<Services>,
@@ -133,7 +133,7 @@ impl Agent {
             ready: false,
             options,
         };
-        agent.wanted = kept.map(Arc::new);
+        agent.wanted = kept;
         agent.status.update(|s| {
             s.state = (agent.options.state_dir.clone(), agent.state.sequences());
             s.sources = agent.options.origin.names();
@@ -218,10 +218,17 @@ impl Agent {
             let period = self.last_sync.map_or(now, |last| last + self.options.min_sync_period);
             self.due.read = Some((now + QUIET).min(first + self.source.settle()).max(period));
         }
-        let heard = self.events.drain();
+        let heard = self.heard();
         self.hear(now, &heard);
         let verify = self.options.sync_period;
         self.due.verify.get_or_insert_with(|| now + verify);
+    }
+
+    /// Takes what the kernel has to tell. A large change of our own can overflow the queue; nothing of others was missed as
+    /// long as the ruleset is of the generation that this change left.
+    fn heard(&mut self) -> Heard {
+        let heard = self.events.drain();
+        Heard { lost: heard.lost && !self.loader.is_untouched(), ..heard }
     }
 
     /// What others did to the tables is undone in a while.
@@ -294,46 +301,47 @@ impl Agent {
         (self.due.read, self.due.changed) = (None, None);
         let metrics = &self.status.metrics;
         metrics.reads.inc();
-        let Reading { image, services, health_checks, warnings } = match self.source.read(&self.options.node) {
-            Ok(reading) => reading,
-            Err(SourceError::NotYet(what)) => {
-                metrics.source_ok.set(0);
-                let what = what.to_string();
-                if self.status.standing().refusal.as_ref() != Some(&what) {
-                    info!("nothing is changed yet: {what}");
-                }
-                self.status.update(|s| s.refusal = Some(what));
-                return;
-            }
-            Err(refusal) => {
-                metrics.reads_refused.inc();
-                metrics.source_ok.set(0);
-                // A limit or a disk that failed may work again without any source changing.
-                self.due.read = Some(Instant::now() + self.reread_after);
-                self.reread_after = (self.reread_after * 2).min(REREAD.1);
-                let refusal = refusal.to_string();
-                let new = self.told.as_ref() != Some(&refusal);
-                if new {
-                    error!("the sources are refused, what is in force stays: {refusal}");
-                }
-                self.told = Some(refusal.clone());
-                self.status.update(|s| {
-                    if new {
-                        s.history.add(Kind::Refused, refusal.clone());
+        let Reading { image, services, health_checks, warnings } =
+            match self.source.read(&self.options.node, self.options.cleaned()) {
+                Ok(reading) => reading,
+                Err(SourceError::NotYet(what)) => {
+                    metrics.source_ok.set(0);
+                    let what = what.to_string();
+                    if self.status.standing().refusal.as_ref() != Some(&what) {
+                        info!("nothing is changed yet: {what}");
                     }
-                    s.refusal = Some(refusal);
-                });
-                return;
-            }
-        };
+                    self.status.update(|s| s.refusal = Some(what));
+                    return;
+                }
+                Err(refusal) => {
+                    metrics.reads_refused.inc();
+                    metrics.source_ok.set(0);
+                    // A limit or a disk that failed may work again without any source changing.
+                    self.due.read = Some(Instant::now() + self.reread_after);
+                    self.reread_after = (self.reread_after * 2).min(REREAD.1);
+                    let refusal = refusal.to_string();
+                    let new = self.told.as_ref() != Some(&refusal);
+                    if new {
+                        error!("the sources are refused, what is in force stays: {refusal}");
+                    }
+                    self.told = Some(refusal.clone());
+                    self.status.update(|s| {
+                        if new {
+                            s.history.add(Kind::Refused, refusal.clone());
+                        }
+                        s.refusal = Some(refusal);
+                    });
+                    return;
+                }
+            };
         for warning in &warnings {
             warn!("{warning}");
         }
         metrics.source_ok.set(1);
         self.status.update(|s| s.refusal = None);
-        let same = self.wanted.as_deref() == Some(&image);
+        let same = self.wanted.as_ref() == Some(&image);
         if !same {
-            self.wanted = Some(Arc::new(image));
+            self.wanted = Some(image);
         }
         (self.services, self.health_checks) = (Arc::new(services), health_checks);
         if same && self.ready && self.services == self.synced {
@@ -363,7 +371,10 @@ impl Agent {
         };
         let quiet = why == "sources" && self.due.repair.is_none();
         let trust = if quiet { Trust::Hearing(&mut hears_nothing) } else { Trust::Nothing };
-        let outcome = match self.loader.load(image, terms, trust) {
+        let traffic = self.loader.netlink().traffic();
+        let loaded = self.loader.load(image, terms, trust);
+        metrics.count_traffic(traffic, self.loader.netlink().traffic());
+        let outcome = match loaded {
             Ok(outcome) => outcome,
             Err(failure) => {
                 self.hear(started, &news);
@@ -391,7 +402,7 @@ impl Agent {
         }
         self.status.update(|s| {
             s.content_id = Some(id.to_string());
-            s.image = Some(Arc::clone(image));
+            s.image = Some(image.clone());
             let text = outcome.to_string();
             if !outcome.phases.is_empty() {
                 let kind = if drift { Kind::Repaired } else { Kind::Synced };
@@ -404,6 +415,7 @@ impl Agent {
             s.node_port_addresses = health::addresses(&program);
         });
         self.status.announce();
+        let news = news.and(self.heard());
         self.hear(started, &news);
         if std::mem::take(&mut self.pending) {
             self.source.in_force();
@@ -417,7 +429,7 @@ impl Agent {
     /// What follows a new program: stale flows go, and the program is kept.
     fn after_change(&mut self) {
         if let Some(conntrack) = &mut self.conntrack {
-            match conntrack::clean(conntrack, &self.synced, &self.services, self.options.reset_removed) {
+            match conntrack::clean(conntrack, &self.synced, &self.services, self.options.cleaned()) {
                 Ok(0) => {}
                 Ok(removed) => {
                     self.status.metrics.conntrack_deleted.inc_by(removed);

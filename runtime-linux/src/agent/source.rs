@@ -1,6 +1,6 @@
 //! Step one, read and compile: from files or the API server to a program.
 
-use super::conntrack::Services;
+use super::conntrack::{Cleaned, Services};
 use super::status::{HealthCheck, Status};
 use super::watch::Watch;
 use super::{AgentError, health};
@@ -88,9 +88,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn of(image: Image, table: &TableBuf, warnings: Vec<String>) -> Self {
+    fn of(image: Image, table: &TableBuf, cleaned: Cleaned, warnings: Vec<String>) -> Self {
         let table = table.as_table();
-        let (services, health_checks) = (Services::of_table(&table), health::of_table(&table));
+        let (services, health_checks) = (Services::of_table(&table, cleaned), health::of_table(&table));
         Self { image, services, health_checks, warnings }
     }
 }
@@ -154,16 +154,16 @@ impl Source {
     ///
     /// # Errors
     /// Says what is at fault; the caller keeps what is in force.
-    pub fn read(&mut self, node: &NodeFlags) -> Result<Reading, SourceError> {
+    pub fn read(&mut self, node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
         match self {
             Self::Files(paths, watch) => {
                 watch.rescan();
-                of_files(paths, node)
+                of_files(paths, node, cleaned)
             }
             #[cfg(feature = "kubernetes")]
             Self::ApiServer(feed, told) => {
                 let (table, remarks) = feed.table(node).map_err(SourceError::NotYet)?;
-                let mut reading = of_objects(table, remarks)?;
+                let mut reading = of_objects(table, cleaned, remarks)?;
                 // every event is a reading, and what is wrong with an object stays wrong: it is told once
                 let before = std::mem::replace(told, reading.warnings.clone());
                 reading.warnings.retain(|warning| !before.contains(warning));
@@ -193,7 +193,7 @@ impl AsFd for Source {
 }
 
 /// From files to a program. Nothing is kept between two calls.
-fn of_files(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError> {
+fn of_files(paths: &[PathBuf], node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
     for path in paths {
         if let Ok(meta) = fs::metadata(path) {
             if !meta.is_dir() && !meta.is_file() {
@@ -208,12 +208,12 @@ fn of_files(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError>
         Loaded::Table { table, report } => {
             let image = compile(&table).map_err(|(_, why)| SourceError::Program(why))?;
             let warnings = report.warnings.iter().map(ToString::to_string).collect();
-            Ok(Reading::of(image, &table, warnings))
+            Ok(Reading::of(image, &table, cleaned, warnings))
         }
         Loaded::Program { bytes, path } => {
             let image = Image::from_bytes(bytes).map_err(|e| SourceError::Program(format!("{path}: {e}")))?;
             let program = image.program();
-            let (services, health_checks) = (Services::of_program(&program), health::of_program(&program));
+            let (services, health_checks) = (Services::of_program(&program, cleaned), health::of_program(&program));
             Ok(Reading { image, services, health_checks, warnings: Vec::new() })
         }
     }
@@ -222,10 +222,10 @@ fn of_files(paths: &[PathBuf], node: &NodeFlags) -> Result<Reading, SourceError>
 /// From the objects of an API server to a program. A Service that has none (one with 70,000 endpoints, say) may be anybody's
 /// in the cluster: it is left out, and the others are not kept waiting.
 #[cfg_attr(not(feature = "kubernetes"), expect(dead_code, reason = "the API server is left out of this build"))]
-fn of_objects(mut table: TableBuf, mut warnings: Vec<String>) -> Result<Reading, SourceError> {
+fn of_objects(mut table: TableBuf, cleaned: Cleaned, mut warnings: Vec<String>) -> Result<Reading, SourceError> {
     for _ in 0..LEFT_OUT {
         match compile(&table) {
-            Ok(image) => return Ok(Reading::of(image, &table, warnings)),
+            Ok(image) => return Ok(Reading::of(image, &table, cleaned, warnings)),
             Err((Some(service), why)) => {
                 warnings.push(format!("left out: {why}"));
                 table = table.without(service);

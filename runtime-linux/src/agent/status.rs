@@ -3,6 +3,7 @@
 use super::counts::Counts;
 use super::history::{History, SyncOutcome};
 use crate::image::Image;
+use crate::netlink::Traffic;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -15,13 +16,19 @@ use prometheus_client::registry::Registry;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Labels of a build.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
     version: String,
+}
+
+/// Which way bytes went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Way {
+    direction: &'static str,
 }
 
 /// Everything that is counted. Names are kube-proxy's where the meaning is.
@@ -46,12 +53,14 @@ pub struct Metrics {
     pub source_ok: Gauge,
     /// Times that others had changed natlet's tables.
     pub drift: Counter,
-    /// Overflows of the notification socket.
+    /// Overflows of the notification socket that may have hidden a change of others.
     pub events_lost: Counter,
     /// 1 while someone keeps undoing repairs.
     pub contested: Gauge,
     /// 1 if nobody else can change natlet's tables.
     pub owned: Gauge,
+    /// Bytes that syncs sent to the kernel and read from it.
+    netlink_bytes: Family<Way, Counter>,
     /// Failures to keep the program on disk.
     pub state_failures: Counter,
     /// Service frontends in force.
@@ -77,6 +86,7 @@ impl Default for Metrics {
             events_lost: Counter::default(),
             contested: Gauge::default(),
             owned: Gauge::default(),
+            netlink_bytes: Family::default(),
             state_failures: Counter::default(),
             frontends: Gauge::default(),
             #[cfg(feature = "kubernetes")]
@@ -121,9 +131,14 @@ impl Metrics {
         own.register("source_refused", "Sources that were no table and were refused", self.reads_refused.clone());
         own.register("source_ok", "1 if the sources say what is in force", self.source_ok.clone());
         own.register("drift", "Changes of others to natlet's tables that were undone", self.drift.clone());
-        own.register("events_lost", "Overflows of the notification socket", self.events_lost.clone());
+        own.register(
+            "events_lost",
+            "Overflows of the notification socket that may have hidden a change of others",
+            self.events_lost.clone(),
+        );
         own.register("contested", "1 while someone keeps undoing repairs", self.contested.clone());
         own.register("owned", "1 if nobody else can change natlet's tables", self.owned.clone());
+        own.register("netlink_bytes", "Bytes between syncs and the kernel", self.netlink_bytes.clone());
         own.register("state_failures", "Failures to keep the program on disk", self.state_failures.clone());
         own.register("frontends", "Frontends in force", self.frontends.clone());
         let build = Family::<Build, Gauge>::default();
@@ -131,6 +146,14 @@ impl Metrics {
         own.register("build_info", "1, with the version as label", build);
         #[cfg(feature = "kubernetes")]
         self.kubernetes.register(&mut self.registry);
+    }
+
+    /// Counts what went through the socket of the syncs since it stood at `before`.
+    pub fn count_traffic(&self, before: Traffic, now: Traffic) {
+        let ways = [("sent", now.sent - before.sent), ("received", now.received - before.received)];
+        for (direction, bytes) in ways {
+            self.netlink_bytes.get_or_create(&Way { direction }).inc_by(bytes as u64);
+        }
     }
 
     /// The text of `/metrics`.
@@ -155,7 +178,7 @@ pub struct Standing {
     /// Content id of what is in force.
     pub content_id: Option<String>,
     /// What is in force.
-    pub image: Option<Arc<Image>>,
+    pub image: Option<Image>,
     /// Content id of what is wanted.
     pub wanted: Option<String>,
     /// Last success.

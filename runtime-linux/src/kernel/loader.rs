@@ -59,6 +59,12 @@ impl Loader {
         self.left.as_ref()
     }
 
+    /// Whether nobody has changed any table since the last load. Not known is no.
+    pub fn is_untouched(&mut self) -> bool {
+        let left = self.left.as_ref().map(|left| left.generation);
+        left.is_some_and(|generation| self.netlink.generation().is_ok_and(|now| now == generation))
+    }
+
     /// Takes up what a load of another process left.
     pub fn take_up(&mut self, left: Option<Left>) {
         self.left = left;

@@ -260,7 +260,6 @@ mod tests {
     use crate::source::{ServiceBuf, TableBuf};
     use natlet_core::table::Frontend;
     use natlet_core::{FrontendKind, ServiceTable};
-    use std::sync::Arc;
 
     fn page(status: &Status, query: &str) -> String {
         let standing = status.standing();
@@ -281,7 +280,7 @@ mod tests {
         });
         let status = Status::new().unwrap();
         status.update(|s| {
-            s.image = Some(Arc::new(Image::compile(&table.as_table()).unwrap()));
+            s.image = Some(Image::compile(&table.as_table()).unwrap());
             s.failure = Some(format!("EPERM {hostile}"));
             s.history.add(Kind::Failed, hostile);
         });
@@ -296,7 +295,7 @@ mod tests {
         let status = Status::new().unwrap();
         assert!(page(&status, "").contains("nothing in force"));
         status.update(|s| {
-            s.image = Some(Arc::new(Image::compile(&ServiceTable::default()).unwrap()));
+            s.image = Some(Image::compile(&ServiceTable::default()).unwrap());
             s.last_sync = Some(SystemTime::now());
         });
         assert!(page(&status, "").contains(">in force<"));
