@@ -322,6 +322,8 @@ fn udp_without_a_checksum_stays_without() {
     p[26..28].fill(0);
     let out = rig.send(&p).forwarded();
     assert_eq!(out.body[6..8], [0, 0]);
+    rig.send(&udp(out.to(), out.from(), b"y")).forwarded();
+    assert_eq!(rig.send(&p).forwarded().body[6..8], [0, 0], "also once it is answered");
 }
 
 /// All 2^16 UDP checksums that a payload can cause: never 0, always right.
@@ -329,13 +331,17 @@ fn udp_without_a_checksum_stays_without() {
 fn udp_checksums_exhaustively() {
     let mut rig = Rig::new(&node(), &[service(Protocol::Udp)]);
     let (client, frontend) = (socket("10.244.3.3:40000"), socket("10.96.0.10:80"));
-    let mut wrapped = 0;
-    for value in 0..=u16::MAX {
-        let out = rig.send(&udp(client, frontend, &value.to_be_bytes())).forwarded();
-        assert_ne!(out.body[6..8], [0, 0]);
-        wrapped += u32::from(out.body[6..8] == [0xff, 0xff]);
+    for is_answered in [false, true] {
+        let mut wrapped = 0;
+        for value in 0..=u16::MAX {
+            let out = rig.send(&udp(client, frontend, &value.to_be_bytes())).forwarded();
+            assert_ne!(out.body[6..8], [0, 0]);
+            wrapped += u32::from(out.body[6..8] == [0xff, 0xff]);
+        }
+        assert_eq!(wrapped, 1, "one of them computes to 0 and is written as 0xffff; answered: {is_answered}");
+        let out = rig.send(&udp(client, frontend, b"?")).forwarded();
+        rig.send(&udp(out.to(), out.from(), b"!")).forwarded();
     }
-    assert_eq!(wrapped, 1, "one of them computes to 0 and is written as 0xffff");
 }
 
 #[test]

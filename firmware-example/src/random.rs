@@ -25,6 +25,7 @@ impl Random {
     }
 
     /// The next 32 bits.
+    #[inline(never)] // a closure around it exists twice where it is lent as `dyn FnMut`
     #[expect(clippy::cast_possible_truncation, reason = "half of the bits are wanted")]
     pub const fn next_word(&mut self) -> u32 {
         (self.next() >> 32) as u32

@@ -111,10 +111,10 @@ impl<A: Address> Flow<A> {
         &self.tuples[direction as usize]
     }
 
-    /// Whether it is a TCP connection that is established: one comparison of two neighbours.
+    /// Whether it is of a protocol and in a state: one comparison of two neighbours.
     #[inline]
-    pub(crate) const fn is_established_tcp(&self) -> bool {
-        let wanted = u16::from_ne_bytes([Protocol::Tcp as u8, State::Established as u8]);
+    pub(crate) const fn is_in(&self, protocol: Protocol, state: State) -> bool {
+        let wanted = u16::from_ne_bytes([protocol as u8, state as u8]);
         u16::from_ne_bytes([self.protocol as u8, self.state as u8]) == wanted
     }
 

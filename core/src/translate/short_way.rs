@@ -1,53 +1,122 @@
-//! The short way through the translator, for what nearly all packets are: whole segments without options in the IP header,
-//! of a TCP flow that is established and stays so.
+//! The short way through the translator, for what nearly all packets are: whole ones without options in the IP header, of
+//! a TCP flow that is established or a UDP flow that is answered, and that stays so.
 //!
 //! It asks as little as proves that, and leaves every doubt to the long way ([`Lane::run`]), which decides about each kind
 //! of packet alike.
 
 use super::Hook;
 use super::drop_reason::count_one;
-use super::flow::Flow;
+use super::flow::{Flow, Tuple};
 use super::lane::{Lane, Shared};
 use super::state::{Segment, State};
 use super::time::Instant;
 use super::wire::tcp::{self, Tcp};
 use super::wire::transport::Ports;
+use super::wire::udp::{self, Udp};
 use super::wire::{Family, IpHeader};
 use crate::table::Protocol;
 
+/// A protocol's part in the short way.
+trait Steady<const HEADER: usize> {
+    const PROTOCOL: Protocol;
+    /// The state that its flows are in, and stay in, for nearly all of their packets.
+    const STATE: State;
+
+    /// Whether a packet leaves a flow in that state.
+    fn is_plain(header: &mut [u8; HEADER]) -> bool;
+
+    /// Writes the ports and updates the checksum; `delta` is the change of the sum of addresses and ports.
+    fn rewrite(header: &mut [u8; HEADER], ports: Ports, delta: u16);
+}
+
+impl Steady<{ tcp::HEADER }> for Tcp<'_> {
+    const PROTOCOL: Protocol = Protocol::Tcp;
+    const STATE: State = State::Established;
+
+    #[inline]
+    fn is_plain(header: &mut [u8; tcp::HEADER]) -> bool {
+        Segment::is_plain(Tcp(header).flags())
+    }
+
+    #[inline]
+    fn rewrite(header: &mut [u8; tcp::HEADER], ports: Ports, delta: u16) {
+        Tcp(header).rewrite(ports, delta);
+    }
+}
+
+impl Steady<{ udp::HEADER }> for Udp<'_> {
+    const PROTOCOL: Protocol = Protocol::Udp;
+    const STATE: State = State::Udp;
+
+    #[inline]
+    fn is_plain(_: &mut [u8; udp::HEADER]) -> bool {
+        true
+    }
+
+    #[inline]
+    fn rewrite(header: &mut [u8; udp::HEADER], ports: Ports, delta: u16) {
+        let [s0, s1, d0, d1, ..] = &mut *header;
+        [*s0, *s1, *d0, *d1] = ports.0.to_ne_bytes();
+        Udp(header).update_checksum(delta);
+    }
+}
+
 impl<A: Family> Lane<'_, A> {
-    /// Rewrites a packet of an established flow, and takes note of it; `false`, and nothing was touched, where the packet
-    /// has to go the long way.
+    /// Rewrites a TCP packet of an established flow, and takes note of it; `false`, and nothing was touched, where the
+    /// packet has to go another way.
     #[inline(always)]
     pub fn short_way(&mut self, shared: &mut Shared<'_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
-        let opened = A::Header::new_plain::<{ tcp::HEADER }>(packet, Protocol::Tcp.number());
-        let Some((mut ip, segment)) = opened else { return false };
-        let Some(ports) = Ports::of(segment) else { return false };
-        let mut tcp = Tcp(segment);
+        self.short_way_of::<Tcp<'_>, { tcp::HEADER }>(shared, now, hook, packet)
+    }
+
+    /// The same for a UDP packet of an answered flow.
+    #[inline(never)] // so that TCP's is as small as may be
+    pub fn short_way_udp(&mut self, shared: &mut Shared<'_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
+        self.short_way_of::<Udp<'_>, { udp::HEADER }>(shared, now, hook, packet)
+    }
+
+    #[inline(always)]
+    fn short_way_of<P: Steady<N>, const N: usize>(
+        &mut self,
+        shared: &mut Shared<'_>,
+        now: Instant,
+        hook: Hook,
+        packet: &mut [u8],
+    ) -> bool {
+        let opened = A::Header::new_plain::<N>(packet, P::PROTOCOL.number());
+        let Some((mut ip, header)) = opened else { return false };
+        let Some(ports) = Ports::of(header) else { return false };
         let takes_hop = shared.takes_hop(hook);
         // also one that arrives without any, and that hooks which take none let pass
         let out_of_hops = ip.hop_limit() <= u8::from(takes_hop);
-        if !Segment::is_plain(tcp.flags()) || out_of_hops {
+        if !P::is_plain(header) || out_of_hops {
             return false;
         }
-        let hash = shared.keys.tuple(ip.source(), ip.destination(), ports, Protocol::Tcp);
+        let hash = shared.keys.tuple(ip.source(), ip.destination(), ports, P::PROTOCOL);
         let is_it = |flow: &Flow<A>, direction| {
             let tuple = flow.arriving(direction);
-            ip.is_between(tuple.source, tuple.destination) && tuple.ports == ports && flow.is_established_tcp()
+            ip.is_between(tuple.source, tuple.destination) && tuple.ports == ports && flow.is_in(P::PROTOCOL, P::STATE)
         };
         let (flow, direction) = match self.flows.promised_first(hash) {
             Some((flow, direction)) if is_it(flow, direction) => (flow, direction),
             _ => match self.flows.promised_second(hash) {
                 Some((flow, direction)) if is_it(flow, direction) => (flow, direction),
-                _ => return false,
+                _ => {
+                    // the link of another flow with the same tag may lie in front of its own
+                    let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+                    match self.flows.find_mut(hash, &tuple, P::PROTOCOL) {
+                        Some((flow, direction)) if flow.is_in(P::PROTOCOL, P::STATE) => (flow, direction),
+                        _ => return false,
+                    }
+                }
             },
         };
-        if now.since(flow.seen) >= shared.timeout(State::Established) {
+        if now.since(flow.seen) >= shared.timeout(P::STATE) {
             return false;
         }
         flow.seen = now;
         let out = flow.rewriting(direction);
-        tcp.rewrite(out.tuple.ports, out.transport_delta);
+        P::rewrite(header, out.tuple.ports, out.transport_delta);
         ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
         count_one(&mut shared.counters.forwarded);
         true

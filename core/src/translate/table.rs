@@ -45,7 +45,7 @@ const NUMBER: u32 = 9;
 /// Most flows that a link can name.
 const MAX_FLOWS: u32 = (1 << 23) - 2;
 /// Entries that are looked at for one to give up.
-const EVICTION_PROBES: u32 = 16;
+const EVICTION_PROBES: usize = 16;
 
 /// Entries of one family.
 #[derive(Debug)]
@@ -129,6 +129,13 @@ impl<'m, A: Address> Table<'m, A> {
         None
     }
 
+    /// The same with the flow itself.
+    #[cold]
+    pub fn find_mut(&mut self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(&mut Flow<A>, Direction)> {
+        let (number, direction) = self.find(hash, tuple, protocol)?;
+        self.get_mut(number).map(|flow| (flow, direction))
+    }
+
     /// What the first bucket of a hash promises first: the right entry for nearly all packets of known flows. Whether it
     /// is, is for the caller to see.
     #[inline(always)]
@@ -200,9 +207,9 @@ impl<'m, A: Address> Table<'m, A> {
         gone: &mut Gone,
     ) -> Option<()> {
         let start = self.hand;
-        self.hand = self.next_hand(start, EVICTION_PROBES);
-        let around = (0..EVICTION_PROBES).map(|i| self.next_hand(start, i));
-        let victim = self.victim(around, now, expired)?;
+        self.hand = self.next_hand(start, count(EVICTION_PROBES));
+        let around: [u32; EVICTION_PROBES] = core::array::from_fn(|i| self.next_hand(start, count(i)));
+        let victim = self.victim(&around, now, expired)?;
         self.give_up(victim, keys, expired, gone);
         Some(())
     }
@@ -259,18 +266,14 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     /// The entry to give up among some: expired ones, then by rank, then the longest idle.
-    fn victim(
-        &self,
-        among: impl Iterator<Item = u32>,
-        now: Instant,
-        expired: &impl Fn(&Flow<A>) -> bool,
-    ) -> Option<u32> {
-        let rated = among.filter_map(|number| {
+    #[inline(never)] // both its callers are rare
+    fn victim(&self, among: &[u32], now: Instant, expired: &impl Fn(&Flow<A>) -> bool) -> Option<u32> {
+        let rated = among.iter().filter_map(|&number| {
             let flow = self.get(number)?;
             let rank = if expired(flow) { 0 } else { flow.state.eviction_rank()?.saturating_add(1) };
-            Some((rank, u32::MAX.wrapping_sub(now.since(flow.seen)), number))
+            Some((u64::from(rank) << 32 | u64::from(u32::MAX.wrapping_sub(now.since(flow.seen))), number))
         });
-        rated.min().map(|(_, _, number)| number)
+        rated.min_by_key(|&(rating, _)| rating).map(|(_, number)| number)
     }
 
     /// Writes a link into one of its buckets; `false` where both are full.
@@ -303,12 +306,16 @@ impl<'m, A: Address> Table<'m, A> {
                 return self.put(bucket, link);
             }
         }
-        let (number, _) = unlink(link);
-        let full = [first, second].into_iter().filter_map(|b| self.buckets.get(index(b))).flat_map(|b| b.0);
-        let others = full.map(|l| unlink(l).0).filter(|&n| n != number);
-        let Some(victim) = self.victim(others, now, expired) else { return false };
+        // the new flow's own link, if it is there, counts as empty: that names no entry
+        let other = |l| if l >> NUMBER == link >> NUMBER { 0 } else { l };
+        let others = [first, second].map(|bucket| self.links(bucket).map(|l| unlink(other(l)).0));
+        let Some(victim) = self.victim(others.as_flattened(), now, expired) else { return false };
         self.give_up(victim, keys, expired, gone);
         self.put(first, link) || self.put(second, link)
+    }
+
+    fn links(&self, bucket: u32) -> [u32; 4] {
+        self.buckets.get(index(bucket)).map_or([0; 4], |b| b.0)
     }
 
     fn put(&mut self, bucket: u32, link: u32) -> bool {
