@@ -89,6 +89,8 @@ struct Block {
     /// Its bytes with ones behind them, so that every bit of it can be read with the 57 that follow.
     bytes: [u8; BLOCK + 8],
     k: u32,
+    /// As many ones.
+    low_bits: u64,
     /// The next bit, and where the block ends.
     at: u32,
     end: u32,
@@ -113,7 +115,7 @@ impl Block {
         let k = u32::from(*block.get(4)?);
         let end = crate::bytes::count(block.len()).saturating_mul(8);
         let at = crate::bytes::count(HEAD).saturating_mul(8);
-        (k <= MAX_K).then_some(Self { bytes, k, at, end, next, state: State::Address })
+        (k <= MAX_K).then(|| Self { bytes, k, low_bits: !(u64::MAX << k), at, end, next, state: State::Address })
     }
 
     /// The next address.
@@ -151,15 +153,29 @@ impl Block {
         let start = crate::bytes::index(self.at / 8);
         let window = self.bytes.get(start..start.wrapping_add(8))?.first_chunk()?;
         let window = u64::from_le_bytes(*window) >> (self.at % 8);
-        let ones = window.trailing_ones();
-        let (above, bits) = if ones < ESCAPE { (ones, self.k) } else { (0, 32) };
-        let after = self.at.wrapping_add(ones).wrapping_add(bits).wrapping_add(1);
-        if ones > ESCAPE || after > self.end {
+        // more ones than an escape has are one more: with a bit that is always there, counting is one instruction
+        let ones = (!window | 2 << ESCAPE).trailing_zeros();
+        if ones >= ESCAPE {
+            return self.escaped_gap(window, ones);
+        }
+        self.skip(ones.wrapping_add(self.k))?;
+        Some(u64::from(ones) << self.k | window >> 1 >> ones & self.low_bits)
+    }
+
+    #[inline(never)]
+    fn escaped_gap(&mut self, window: u64, ones: u32) -> Option<u64> {
+        if ones > ESCAPE {
             return None;
         }
-        self.at = after;
-        let low = (window >> 1 >> ones) & !(u64::MAX << bits);
-        Some(u64::from(above) << self.k | low)
+        self.skip(ESCAPE.wrapping_add(32))?;
+        Some(window >> 1 >> ESCAPE & u64::from(u32::MAX))
+    }
+
+    /// Moves behind a zero and so many other bits; `None` where the block ends before.
+    #[inline]
+    fn skip(&mut self, others: u32) -> Option<()> {
+        let after = self.at.wrapping_add(others).wrapping_add(1);
+        (after <= self.end).then(|| self.at = after)
     }
 
     /// Whether what is behind the last gap are ones, fewer than a byte of them in a block that need not be full.

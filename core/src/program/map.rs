@@ -73,8 +73,8 @@ pub(crate) fn is_start(map: &[u8], records: &[u8], form: AddressForm, offset: u3
     at == offset && index(offset) < records.len()
 }
 
-/// Bytes of the record at an offset, of records that were checked.
-fn record_len(records: &[u8], form: AddressForm, at: u32) -> Option<u32> {
+/// Bytes of the record at an offset of records that are sound.
+pub(crate) fn record_len(records: &[u8], form: AddressForm, at: u32) -> Option<u32> {
     let bytes = records.get(index(at)..)?;
     plain_len(*bytes.first()?, form).or_else(|| {
         let mut rest = Reader(bytes);
