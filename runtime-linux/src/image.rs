@@ -29,12 +29,12 @@ impl Image {
         Ok(Self(bytes.into()))
     }
 
-    /// The program.
+    /// The program: a view, opened in constant time.
     ///
     /// # Panics
     /// Never: the bytes were checked, or come from the compiler.
     pub fn program(&self) -> Program<'_> {
-        Program::new_checked(&self.0).expect("the compiler's output and checked bytes are programs")
+        Program::reopen(&self.0).expect("the compiler's output and checked bytes are programs")
     }
 
     /// Its bytes.

@@ -4,10 +4,10 @@ use super::cluster_ips;
 use super::entry::Entry;
 use super::index::{self, Failure, Room};
 use super::work::Work;
-use crate::bytes::{Reader, Writer, count};
+use crate::bytes::{Writer, count};
 use crate::error::CompileError;
 use crate::program::layout::{FLAG_V6, HEADER, HEADER6, Header};
-use crate::program::record::{AddressForm, Shape};
+use crate::program::record::AddressForm;
 use crate::program::{context, map};
 use crate::table::{FrontendKind, ServiceTable};
 use core::net::IpAddr;
@@ -103,10 +103,10 @@ impl Front<'_, '_> {
 
     fn write_map(&self, out: &mut Writer<'_>) -> Option<()> {
         let mut pages = map::Pages::new(|entry| out.u8(entry));
-        let mut r = Reader(self.records);
-        while !r.is_empty() {
-            pages.start(count(self.records.len().checked_sub(r.0.len())?))?;
-            Shape::read(&mut r, self.endpoint_form)?;
+        let mut at = 0_u32;
+        while crate::bytes::index(at) < self.records.len() {
+            pages.start(at)?;
+            at = at.checked_add(map::record_len(self.records, self.endpoint_form, at)?)?;
         }
         pages.end(count(self.records.len()))
     }

@@ -11,7 +11,8 @@ const LOCAL: u32 = 1 << 30;
 /// Bits that hold the index.
 const INDEX: u32 = LOCAL - 1;
 
-/// An endpoint while lists are made: eight bytes that IPv4 endpoints are sorted by, then its index in the service.
+/// An endpoint while lists are made: eight bytes that IPv4 endpoints are sorted by, which are address and port, then its
+/// index in the service.
 pub(crate) type Item = [u8; 12];
 
 /// The item's endpoint, of the service's.
@@ -21,6 +22,12 @@ pub(crate) fn of_item<'e>(endpoints: &'e [Endpoint], item: &Item) -> Option<&'e 
 
 fn marked_index(&[.., a, b, c, d]: &Item) -> u32 {
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// Address and port of an IPv4 endpoint.
+pub(crate) fn place_v4(item: &Item) -> ([u8; 4], u16) {
+    let [low, high, d, c, b, a, ..] = *item;
+    ([a, b, c, d], u16::from_le_bytes([low, high]))
 }
 
 fn sort_key(item: &Item) -> u64 {
@@ -106,7 +113,7 @@ pub(crate) fn lists<'s>(
         let in_local = need_local && e.local && if any_local_ready { e.ready } else { e.fallback };
         if in_cluster || in_local {
             let marks = if in_cluster { CLUSTER } else { 0 } | if in_local { LOCAL } else { 0 };
-            *usable.get_mut(kept)? = item(0, marked_index(&i) | marks);
+            *usable.get_mut(kept)? = item(sort_key(&i), marked_index(&i) | marks);
             kept = kept.checked_add(1)?;
             cluster = cluster.saturating_add(in_cluster.into());
             local = local.saturating_add(in_local.into());

@@ -1,6 +1,6 @@
 //! Writes a service record; `program/record.rs` describes and reads it.
 
-use super::lists::{Lists, of_item};
+use super::lists::{Lists, of_item, place_v4};
 use crate::bytes::Writer;
 use crate::error::CompileError;
 use crate::program::record::{
@@ -30,15 +30,15 @@ impl RecordSource<'_, '_> {
         let service = self.number;
         let full = CompileError::OutputTooSmall;
         let total = u16::try_from(self.lists.order.len()).map_err(|_| CompileError::TooMany { service })?;
-        let shared_port = self.iter().next().map(|e| e.port);
-        let ports = self.iter().any(|e| Some(e.port) != shared_port);
+        let shared_port = self.shared(|e| e.port);
+        let ports = total != 0 && shared_port.is_none();
         let divisor = self.weights_divisor()?;
         let extra_len = self.extra_len(divisor.is_some())?;
         self.write_head(total, ports, extra_len, out).ok_or(full)?;
-        if let Some(port) = shared_port.filter(|_| !ports) {
+        if let Some(port) = shared_port {
             out.u16(port).ok_or(full)?;
         }
-        self.iter().try_for_each(|e| put_address(e.address, form.width() == 3, out)).ok_or(full)?;
+        self.write_addresses(form.width() == 3, out).ok_or(full)?;
         if ports {
             self.iter().try_for_each(|e| out.u16(e.port)).ok_or(full)?;
         }
@@ -47,6 +47,26 @@ impl RecordSource<'_, '_> {
             self.write_extra(divisor, out).ok_or(full)?;
         }
         Ok(())
+    }
+
+    /// What is the same of all endpoints that are stored, of which there are some.
+    fn shared<T: PartialEq>(&self, of: impl Fn(&Endpoint) -> T) -> Option<T> {
+        let first = of(self.iter().next()?);
+        // looks at all of the service's before it looks up those of the record
+        let is_shared = self.endpoints.iter().all(|e| of(e) == first) || self.iter().all(|e| of(e) == first);
+        is_shared.then_some(first)
+    }
+
+    fn write_addresses(&self, short: bool, out: &mut Writer<'_>) -> Option<()> {
+        if self.v6 {
+            return self.iter().try_for_each(|e| put_address(e.address, out));
+        }
+        let mut addresses = self.lists.order.iter().map(|item| place_v4(item).0);
+        if short {
+            addresses.try_for_each(|[_, b, c, d]| out.put(&[b, c, d]))
+        } else {
+            addresses.try_for_each(|a| out.put(&a))
+        }
     }
 
     /// Flags, number of endpoints and, with a Local policy, the lengths of the lists.
@@ -80,8 +100,7 @@ impl RecordSource<'_, '_> {
 
     /// What the endpoints' weights are divided by; `None` if they are equal.
     fn weights_divisor(&self) -> Result<Option<u16>, CompileError> {
-        let first = self.iter().next().map_or(1, |e| e.weight);
-        if self.iter().all(|e| e.weight == first) {
+        if self.lists.order.is_empty() || self.shared(|e| e.weight).is_some() {
             return Ok(None);
         }
         let divisor = self.iter().fold(0, |d, e| gcd(d, e.weight));
@@ -174,12 +193,9 @@ impl RecordSource<'_, '_> {
     }
 }
 
-fn put_address(address: IpAddr, short: bool, out: &mut Writer<'_>) -> Option<()> {
+fn put_address(address: IpAddr, out: &mut Writer<'_>) -> Option<()> {
     match address {
-        IpAddr::V4(a) => {
-            let [first, b, c, d] = a.octets();
-            if short { out.put(&[b, c, d]) } else { out.put(&[first, b, c, d]) }
-        }
+        IpAddr::V4(a) => out.put(&a.octets()),
         IpAddr::V6(a) => out.put(&a.octets()),
     }
 }
@@ -188,7 +204,7 @@ fn put_ranges(ranges: impl Iterator<Item = Cidr>, out: &mut Writer<'_>) -> Optio
     for range in ranges {
         let range = Cidr::new(range.address, range.prefix)?;
         out.u8(range.prefix)?;
-        put_address(range.address, false, out)?;
+        put_address(range.address, out)?;
     }
     Some(())
 }

@@ -25,22 +25,24 @@ pub(crate) struct ClusterIps<'a> {
 }
 
 impl<'a> ClusterIps<'a> {
-    /// Reads a whole section. `None` if it is malformed.
-    pub fn new_checked(section: &'a [u8]) -> Option<Self> {
+    pub fn new(section: &'a [u8]) -> Self {
+        let last_block = section.len().saturating_sub(1) / BLOCK;
+        let mut block = Self { section, last: 0 }.block(last_block);
+        let last = core::iter::from_fn(|| block.as_mut()?.take()).last();
+        Self { section, last: last.unwrap_or(0) }
+    }
+
+    /// Whether the section is as the compiler writes it.
+    pub fn is_valid(&self) -> bool {
         let mut last = None;
-        for bytes in section.chunks(BLOCK) {
-            let mut block = Block::open(bytes)?;
-            if last.is_some_and(|l| l >= block.next) {
-                return None;
-            }
+        self.section.chunks(BLOCK).all(|bytes| {
+            let Some(mut block) = Block::open(bytes) else { return false };
+            let ascends = last.is_none_or(|l| l < block.next);
             while let Some(address) = block.take() {
                 last = Some(address);
             }
-            if !block.ended_well() {
-                return None;
-            }
-        }
-        Some(Self { section, last: last.unwrap_or(0) })
+            ascends && block.ended_well()
+        })
     }
 
     pub fn contains(&self, address: u32) -> bool {
@@ -56,13 +58,7 @@ impl<'a> ClusterIps<'a> {
                 high = middle;
             }
         }
-        let Some(mut block) = low.checked_sub(1).and_then(|b| self.block(b)) else { return false };
-        loop {
-            match block.take() {
-                Some(next) if next < address => {}
-                next => return next == Some(address),
-            }
-        }
+        low.checked_sub(1).and_then(|b| self.block(b)).is_some_and(|block| block.contains(address))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Ipv4Addr> + use<'a> {
@@ -93,6 +89,8 @@ struct Block {
     /// Its bytes with ones behind them, so that every bit of it can be read with the 57 that follow.
     bytes: [u8; BLOCK + 8],
     k: u32,
+    /// As many ones.
+    low_bits: u64,
     /// The next bit, and where the block ends.
     at: u32,
     end: u32,
@@ -117,7 +115,7 @@ impl Block {
         let k = u32::from(*block.get(4)?);
         let end = crate::bytes::count(block.len()).saturating_mul(8);
         let at = crate::bytes::count(HEAD).saturating_mul(8);
-        (k <= MAX_K).then_some(Self { bytes, k, at, end, next, state: State::Address })
+        (k <= MAX_K).then(|| Self { bytes, k, low_bits: !(u64::MAX << k), at, end, next, state: State::Address })
     }
 
     /// The next address.
@@ -128,32 +126,56 @@ impl Block {
         let address = self.next;
         self.state = match self.gap() {
             None => State::End,
-            Some(gap) => match address.checked_add(gap).and_then(|a| a.checked_add(1)) {
-                Some(next) => {
+            Some(gap) => match u32::try_from(u64::from(address).wrapping_add(gap).wrapping_add(1)) {
+                Ok(next) => {
                     self.next = next;
                     State::Address
                 }
-                None => State::Malformed,
+                Err(_) => State::Malformed,
             },
         };
         Some(address)
     }
 
-    /// Reads a gap less 1; saturates, as the sum would. `None` where there is none.
-    fn gap(&mut self) -> Option<u32> {
-        let window = self.bytes.get(crate::bytes::index(self.at / 8)..)?.first_chunk()?;
+    /// Whether the address is one of those from here on.
+    fn contains(mut self, address: u32) -> bool {
+        let (address, mut next) = (u64::from(address), u64::from(self.next));
+        while next < address {
+            let Some(gap) = self.gap() else { return false };
+            next = next.wrapping_add(gap).wrapping_add(1);
+        }
+        next == address
+    }
+
+    /// Reads a gap less 1, which is below 2^36. `None` where there is none.
+    #[inline]
+    fn gap(&mut self) -> Option<u64> {
+        let start = crate::bytes::index(self.at / 8);
+        let window = self.bytes.get(start..start.wrapping_add(8))?.first_chunk()?;
         let window = u64::from_le_bytes(*window) >> (self.at % 8);
-        let ones = window.trailing_ones();
-        let (above, bits) = if ones < ESCAPE { (ones, self.k) } else { (0, 32) };
-        let len = ones.saturating_add(1).saturating_add(bits);
-        let after = self.at.saturating_add(len);
-        if ones > ESCAPE || after > self.end {
+        // more ones than an escape has are one more: with a bit that is always there, counting is one instruction
+        let ones = (!window | 2 << ESCAPE).trailing_zeros();
+        if ones >= ESCAPE {
+            return self.escaped_gap(window, ones);
+        }
+        self.skip(ones.wrapping_add(self.k))?;
+        Some(u64::from(ones) << self.k | window >> 1 >> ones & self.low_bits)
+    }
+
+    #[inline(never)]
+    fn escaped_gap(&mut self, window: u64, ones: u32) -> Option<u64> {
+        if ones > ESCAPE {
             return None;
         }
-        self.at = after;
-        let low = (window >> (ones.saturating_add(1))) & !(u64::MAX << bits);
-        let gap = (u64::from(above) << self.k) | low;
-        Some(u32::try_from(gap).unwrap_or(u32::MAX))
+        self.skip(ESCAPE.wrapping_add(32))?;
+        Some(window >> 1 >> ESCAPE & u64::from(u32::MAX))
+    }
+
+    /// Moves behind a zero and so many other bits; `None` where the block ends before.
+    #[inline]
+    fn skip(&mut self, others: u32) -> Option<()> {
+        let after = self.at.wrapping_add(others).wrapping_add(1);
+        (after <= self.end).then(|| self.at = after)
     }
 
     /// Whether what is behind the last gap are ones, fewer than a byte of them in a block that need not be full.

@@ -19,30 +19,13 @@ const FLAG_MASQUERADE_ALL: u8 = 1;
 const FLAG_LOCALHOST_NODE_PORTS: u8 = 2;
 
 impl<'a> Context<'a> {
-    /// `None` if the section is malformed.
-    pub(crate) fn new_checked(section: &'a [u8]) -> Option<Self> {
-        if !section.is_empty() {
-            let mut r = Reader(section);
-            let flags = r.u8()?;
-            let [addresses, cluster, service, node_port] = r.array::<4>()?;
-            let empty = flags == 0 && [addresses, cluster, service, node_port] == [0; 4];
-            if empty || flags & !(FLAG_MASQUERADE_ALL | FLAG_LOCALHOST_NODE_PORTS) != 0 {
-                return None;
-            }
-            for _ in 0..addresses {
-                read_address(&mut r)?;
-            }
-            for _ in 0..u16::from(cluster).saturating_add(service.into()).saturating_add(node_port.into()) {
-                let cidr = read_cidr(&mut r)?;
-                if Cidr::new(cidr.address, cidr.prefix) != Some(cidr) {
-                    return None;
-                }
-            }
-            if !r.is_empty() {
-                return None;
-            }
-        }
-        Some(Self { section })
+    pub(crate) const fn new(section: &'a [u8]) -> Self {
+        Self { section }
+    }
+
+    /// Whether the section is as the compiler writes it.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.section.is_empty() || check(&mut Reader(self.section)).is_some()
     }
 
     fn byte(&self, at: usize) -> u8 {
@@ -95,6 +78,26 @@ impl<'a> Context<'a> {
     pub fn is_node_address(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses().any(|a| a == address)
     }
+}
+
+/// Reads a whole section; `None` if it is malformed.
+fn check(r: &mut Reader<'_>) -> Option<()> {
+    let flags = r.u8()?;
+    let [addresses, cluster, service, node_port] = r.array::<4>()?;
+    let empty = flags == 0 && [addresses, cluster, service, node_port] == [0; 4];
+    if empty || flags & !(FLAG_MASQUERADE_ALL | FLAG_LOCALHOST_NODE_PORTS) != 0 {
+        return None;
+    }
+    for _ in 0..addresses {
+        read_address(r)?;
+    }
+    for _ in 0..u16::from(cluster).saturating_add(service.into()).saturating_add(node_port.into()) {
+        let cidr = Cidr { address: read_address(r)?, prefix: r.u8()? };
+        if Cidr::new(cidr.address, cidr.prefix) != Some(cidr) {
+            return None;
+        }
+    }
+    r.is_empty().then_some(())
 }
 
 fn read_address(r: &mut Reader<'_>) -> Option<IpAddr> {

@@ -206,10 +206,13 @@ pub(crate) fn hash_of(slot: &Slot, form: SlotForm, seed: u64) -> u64 {
 pub(crate) struct ClusterIpsV6<'a>(&'a [[u8; 16]]);
 
 impl<'a> ClusterIpsV6<'a> {
-    /// Reads a whole section. `None` if it does not ascend strictly.
-    pub fn new_checked(section: &'a [u8]) -> Option<Self> {
-        let (all, _) = section.as_chunks::<16>();
-        all.is_sorted_by(|a, b| a < b).then_some(Self(all))
+    pub fn new(section: &'a [u8]) -> Self {
+        Self(section.as_chunks().0)
+    }
+
+    /// Whether they ascend strictly.
+    pub fn is_valid(&self) -> bool {
+        self.0.is_sorted_by(|a, b| a < b)
     }
 
     pub fn contains(&self, address: Ipv6Addr) -> bool {

@@ -3,8 +3,8 @@
 //! The records are cut into pages of 255 bytes. The map has a byte for each page but the first, whose first record starts
 //! at 0: how far behind the page's start its first record starts, or 255 if none does.
 
-use super::record::AddressForm;
-use crate::bytes::{count, index};
+use super::record::{AddressForm, Shape, plain_len};
+use crate::bytes::{Reader, count, index};
 
 /// Bytes of a page.
 const PAGE: u32 = 255;
@@ -67,12 +67,18 @@ pub(crate) fn is_start(map: &[u8], records: &[u8], form: AddressForm, offset: u3
     };
     let mut at = page.saturating_mul(PAGE).saturating_add(first.into());
     while at < offset {
-        let Some(mut rest) = records.get(index(at)..).map(crate::bytes::Reader) else { return false };
-        let before = rest.0.len();
-        if super::record::Shape::read(&mut rest, form).is_none() {
-            return false;
-        }
-        at = at.saturating_add(count(before.saturating_sub(rest.0.len())));
+        let Some(len) = record_len(records, form, at) else { return false };
+        at = at.saturating_add(len);
     }
     at == offset && index(offset) < records.len()
+}
+
+/// Bytes of the record at an offset of records that are sound.
+pub(crate) fn record_len(records: &[u8], form: AddressForm, at: u32) -> Option<u32> {
+    let bytes = records.get(index(at)..)?;
+    plain_len(*bytes.first()?, form).or_else(|| {
+        let mut rest = Reader(bytes);
+        Shape::read(&mut rest, form)?;
+        Some(count(bytes.len().saturating_sub(rest.0.len())))
+    })
 }

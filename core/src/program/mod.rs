@@ -14,6 +14,7 @@ use crate::bytes::{Reader, count};
 use crate::error::ProgramError;
 use crate::table::{Cidr, FrontendKind, Protocol};
 use cluster_ips::ClusterIps;
+use core::cmp::Ordering;
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -45,7 +46,7 @@ impl fmt::Debug for ContentId {
     }
 }
 
-/// A checked program. [`Program::new_checked`] is the only door; after it no accessor fails or panics.
+/// A checked program. [`Program::new_checked`] is the only door for bytes from elsewhere; after it no accessor fails.
 #[derive(Clone, Copy)]
 pub struct Program<'a> {
     v4: IndexV4<'a>,
@@ -83,37 +84,49 @@ impl<'a> Program<'a> {
     /// Says what is wrong; bytes that pass are a program that this version can run.
     pub fn new_checked(bytes: &'a [u8]) -> Result<Self, ProgramError> {
         let header = Header::read(bytes)?;
-        let layout = Layout::of(&header).ok_or(ProgramError::Truncated)?;
-        if bytes.len() < layout.end {
-            return Err(ProgramError::Truncated);
-        }
-        if bytes.len() > layout.end {
-            return Err(ProgramError::TrailingBytes);
-        }
+        let layout = layout_of(bytes, &header)?;
         if checksum(bytes) != header.checksum {
             return Err(ProgramError::Checksum);
         }
-        let section = |start, end| bytes.get(start..end).unwrap_or(&[]);
-        let context = section(layout.context, layout.v4.slots);
-        let cluster_ips4 = section(layout.cluster_ips4, layout.cluster_ips6);
-        let cluster_ips6 = section(layout.cluster_ips6, layout.map);
-        let program = Self {
-            v4: IndexV4::new(bytes, &header, &layout),
-            records: section(layout.records, layout.names),
-            form: AddressForm::new(header.has(FLAG_SHORT_ENDPOINTS).then_some(header.base_endpoints)),
-            v6: IndexV6::new(bytes, &header, &layout),
-            cluster_ips4: ClusterIps::new_checked(cluster_ips4).ok_or(ProgramError::Index)?,
-            cluster_ips6: ClusterIpsV6::new_checked(cluster_ips6).ok_or(ProgramError::Index)?,
-            context: Context::new_checked(context).ok_or(ProgramError::Context)?,
-            names: section(layout.names, layout.end),
-            id: ContentId(header.id),
-            bytes,
-        };
-        let map = section(layout.map, layout.records);
+        let program = Self::open(bytes, &header, &layout);
+        if !program.cluster_ips4.is_valid() || !program.cluster_ips6.is_valid() {
+            return Err(ProgramError::Index);
+        }
+        if !program.context.is_valid() {
+            return Err(ProgramError::Context);
+        }
+        let map = bytes.get(layout.map..layout.records).unwrap_or(&[]);
         let records = program.check_records(map)?;
         program.check_names(records)?;
         program.check_indices(map)?;
         Ok(program)
+    }
+
+    /// Opens bytes that [`Program::new_checked`] has accepted before, or that come straight from the compiler: in constant
+    /// time, since only the header is looked at. Of other bytes the accessors may say anything, but none of them panics.
+    ///
+    /// # Errors
+    /// Says what is wrong with the header, or that there are not as many bytes as it says.
+    pub fn reopen(bytes: &'a [u8]) -> Result<Self, ProgramError> {
+        let header = Header::read(bytes)?;
+        let layout = layout_of(bytes, &header)?;
+        Ok(Self::open(bytes, &header, &layout))
+    }
+
+    fn open(bytes: &'a [u8], header: &Header, layout: &Layout) -> Self {
+        let section = |start, end| bytes.get(start..end).unwrap_or(&[]);
+        Self {
+            v4: IndexV4::new(bytes, header, layout),
+            records: section(layout.records, layout.names),
+            form: AddressForm::new(header.has(FLAG_SHORT_ENDPOINTS).then_some(header.base_endpoints)),
+            v6: IndexV6::new(bytes, header, layout),
+            cluster_ips4: ClusterIps::new(section(layout.cluster_ips4, layout.cluster_ips6)),
+            cluster_ips6: ClusterIpsV6::new(section(layout.cluster_ips6, layout.map)),
+            context: Context::new(section(layout.context, layout.v4.slots)),
+            names: section(layout.names, layout.end),
+            id: ContentId(header.id),
+            bytes,
+        }
     }
 
     /// Checks each record, and the map against where they start. Returns their number.
@@ -270,6 +283,16 @@ impl fmt::Debug for Program<'_> {
         let mut f = f.debug_struct("Program");
         f.field("content_id", &self.id).field("len", &self.bytes.len());
         f.field("frontends", &self.frontend_count()).field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+/// Where the sections of a program lie, which end where its bytes do.
+fn layout_of(bytes: &[u8], header: &Header) -> Result<Layout, ProgramError> {
+    let layout = Layout::of(header).ok_or(ProgramError::Truncated)?;
+    match bytes.len().cmp(&layout.end) {
+        Ordering::Less => Err(ProgramError::Truncated),
+        Ordering::Equal => Ok(layout),
+        Ordering::Greater => Err(ProgramError::TrailingBytes),
     }
 }
 

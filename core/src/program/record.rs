@@ -337,6 +337,17 @@ const fn plain_flags(first: u8) -> u8 {
     ports | v6 | any
 }
 
+/// Bytes of a plain record, which its first says.
+pub(crate) fn plain_len(first: u8, form: AddressForm) -> Option<u32> {
+    if first & FULL != 0 {
+        return None;
+    }
+    let total = u32::from(first & PLAIN_MAX);
+    let width = if first & PLAIN_V6 != 0 { 16 } else { u32::from(form.width()) };
+    let ports = if first & PLAIN_PORTS != 0 { total } else { total.min(1) };
+    Some(total.wrapping_mul(width).wrapping_add(ports.wrapping_mul(2)).wrapping_add(1))
+}
+
 fn read_extra<'a>(r: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
     let kind = r.u8()?;
     let len = r.u16()?;

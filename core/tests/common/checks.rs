@@ -15,9 +15,38 @@ pub fn fix_checksum(bytes: &mut [u8]) {
 
 /// Opens bytes; where they are a program, calls every accessor and checks what must hold. Whether they are one.
 pub fn check_bytes(bytes: &[u8]) -> bool {
+    // bytes that no one has checked may say anything, but make nothing panic
+    let reopened = Program::reopen(bytes);
+    if let Ok(program) = &reopened {
+        use_program(program);
+    }
     let Ok(program) = Program::new_checked(bytes) else { return false };
+    assert_eq!(format!("{:?}", reopened.expect("a program opens again")), format!("{program:?}"));
     check_program(&program);
     true
+}
+
+/// Calls the accessors, whatever they say.
+fn use_program(program: &Program<'_>) {
+    for f in program.frontends().take(100) {
+        let _ = (program.find(f.address, f.protocol, f.port), program.find_node_port(f.address, f.protocol, f.port));
+        use_record(&f.record);
+        let _ = format!("{:?}", program.decide(&program.packet(f.address, f.address, f.protocol, f.port)));
+    }
+    program.records().take(100).for_each(|record| use_record(&record));
+    let _ = (program.services().count(), program.node_name(), format!("{program:?} {:?}", program.context()));
+    for ip in program.cluster_ips().take(1000).chain([0, 0x0a60_0001, u32::MAX].map(|a| Ipv4Addr::from_bits(a).into()))
+    {
+        let _ = (program.is_cluster_ip(ip), program.find(ip, Protocol::Tcp, 80), program.context().is_node_address(ip));
+    }
+}
+
+fn use_record(record: &natlet_core::Record<'_>) {
+    for list in [record.cluster(), record.local(), record.endpoints()] {
+        let _ = (list.iter().count(), list.draw(1), list.get(0), list.slot(3), list.hashed([192, 0, 2, 1].into()));
+    }
+    let _ = (record.affinity_timeout(), record.choice(), record.health_check_node_port());
+    let _ = (record.source_ranges().map(Iterator::count), format!("{record:?}"));
 }
 
 pub fn check_program(program: &Program<'_>) {
