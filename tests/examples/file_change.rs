@@ -80,11 +80,11 @@ fn whole(place: &Path, texts: &[String; 2], changes: usize) -> Result<Vec<Durati
     let mut times = Vec::new();
     for i in 0..=changes {
         std::thread::sleep(Duration::from_millis(100)); // the agent has done what follows a change
-        while recv(hears.as_raw_fd(), &mut [0; 1 << 16], MsgFlags::MSG_DONTWAIT).is_ok_and(|n| n > 0) {}
+        while recv(hears.as_raw_fd(), &mut vec![0; 1 << 16], MsgFlags::MSG_DONTWAIT).is_ok_and(|n| n > 0) {}
         std::fs::write(&new, &texts[(i + 1) % 2])?;
         let started = Instant::now();
         std::fs::rename(&new, &source)?;
-        recv(hears.as_raw_fd(), &mut [0; 1 << 16], MsgFlags::empty())?;
+        recv(hears.as_raw_fd(), &mut vec![0; 1 << 16], MsgFlags::empty())?;
         // the first change reads tables, sets and rules once
         times.extend((i > 0).then(|| started.elapsed()));
     }
