@@ -245,8 +245,10 @@ impl<'m, 'p> Translator<'m, 'p> {
     #[inline(never)]
     fn process_long(&mut self, at: Arrival<'_>, packet: &mut [u8], reply: &mut [u8]) -> Action {
         match packet.first().map(|b| b >> 4) {
-            Some(4) => either_way(&mut self.shared, &mut self.v4, at, packet, reply),
-            Some(6) => either_way(&mut self.shared, &mut self.v6, at, packet, reply),
+            Some(4) if self.v4.short_way_udp(&mut self.shared, at.now, at.hook, packet) => Action::Forward,
+            Some(4) => long_way(&mut self.shared, &mut self.v4, at, packet, reply),
+            // UDP over IPv6 has no short way: it would take small machines 700 bytes of flash.
+            Some(6) => long_way(&mut self.shared, &mut self.v6, at, packet, reply),
             _ => {
                 self.shared.counters.count_drop(DropReason::Malformed);
                 Action::Drop(DropReason::Malformed)
@@ -325,21 +327,6 @@ impl<'m, 'p> Translator<'m, 'p> {
 #[inline(never)] // each family its own frame of registers
 fn short_way_v6(translator: &mut Translator<'_, '_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
     translator.v6.short_way(&mut translator.shared, now, hook, packet)
-}
-
-/// Handles a packet of one family that is not for TCP's short way.
-#[inline(always)]
-fn either_way<A: Family>(
-    shared: &mut Shared<'_>,
-    lane: &mut Lane<'_, A>,
-    at: Arrival<'_>,
-    packet: &mut [u8],
-    reply: &mut [u8],
-) -> Action {
-    if lane.short_way_udp(shared, at.now, at.hook, packet) {
-        return Action::Forward;
-    }
-    long_way(shared, lane, at, packet, reply)
 }
 
 /// Handles a packet of one family that is not one for a short way, and counts it.
