@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures natlet beside its peers in one run and writes the results into tests/BENCHMARKS.md and tests/charts:
-#   tests/benchmark.sh [--quick] [load] [change] [flows] [traffic]
+#   tests/benchmark.sh [--quick] [--rounds=N] [load] [change] [flows] [traffic]
 # Run it as root on a quiet machine (about a quarter of an hour); without root the kernel refuses large netlink buffers.
 # Needs nftables and iptables. Everything happens in network namespaces of its own.
 set -euo pipefail

@@ -6,7 +6,7 @@ use crate::lower::{Delta, delta, lower};
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Known, Outcome};
 use crate::nft::model::Ruleset;
-use crate::nft::read::{Loaded, read_expecting, read_matching};
+use crate::nft::read::{Loaded, read_expecting, read_matching, recount};
 use natlet_core::Program;
 
 /// How often to try without reading back while others change their tables.
@@ -165,9 +165,13 @@ impl Loader {
             };
             owner::must_be_mine(&self.netlink, &objects)?;
             let delta = delta.get_or_insert_with(|| left.delta(&program, &about, terms, &objects));
-            let Some(current) = delta.onto(&objects).map(|loaded| Loaded { generation, ..loaded }) else {
+            let Some(mut current) = delta.onto(&objects).map(|loaded| Loaded { generation, ..loaded }) else {
                 return Ok(None);
             };
+            // elements that are written anew go on counting
+            if !recount(&mut self.netlink, &mut current)? {
+                return Ok(None);
+            }
             match apply::apply_known(&mut self.netlink, &current, &delta.new)? {
                 Known::Done(outcome) => {
                     let objects = outcome.keeps_objects().then(|| current.after(outcome.generation, &delta.new));

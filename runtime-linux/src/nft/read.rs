@@ -15,6 +15,8 @@ use super::wire::{self, VERDICT_TYPE, expression, kind, set_flag, userdata};
 use crate::netlink::{LoadError, Netlink};
 use collector::Collector;
 
+pub use keyed::recount;
+
 /// The name of natlet's tables.
 pub const TABLE: &str = "natlet";
 /// How often a read starts again when the ruleset moves under it.

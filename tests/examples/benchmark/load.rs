@@ -21,7 +21,6 @@ fn way<'a>(name: &'static str, command: &[&'a str]) -> Way<'a> {
 
 pub fn run(bench: &Bench, report: &mut Report, change: bool) -> Result<()> {
     let sizes: &[Size] = if bench.quick { &Size::QUICK } else { &Size::ALL };
-    let rounds = if bench.quick { 1 } else { 3 };
     let natlet = text(&bench.natlet);
     let mut late = BTreeSet::new();
     for &size in sizes {
@@ -54,7 +53,7 @@ pub fn run(bench: &Bench, report: &mut Report, change: bool) -> Result<()> {
             Some(no_flush("iptables-legacy-restore", "iptables-legacy-restore")),
             Some(way("nft -f, kube-proxy's chains", &["nft", "-f", text(&delta)])),
         ];
-        for round in 0..rounds {
+        for round in 0..bench.rounds {
             for (load, change_of) in loads.iter().zip(&changes) {
                 // What was late once will be late again, and later at a larger size.
                 if late.contains(load.name) {

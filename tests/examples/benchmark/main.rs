@@ -31,6 +31,8 @@ pub struct Bench {
     pub work: PathBuf,
     /// Small tables and few rounds: to see that all works, not to learn anything.
     pub quick: bool,
+    /// Rounds of loads and changes.
+    pub rounds: u32,
 }
 
 fn main() -> ExitCode {
@@ -47,9 +49,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// `benchmark [--quick] [load] [change] [flows] [traffic]`: all four without a name.
+/// `benchmark [--quick] [--rounds=N] [load] [change] [flows] [traffic]`: all four without a name.
 fn run(arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|a| a == "--quick");
+    let rounds = arguments.iter().find_map(|a| a.strip_prefix("--rounds=")).map(str::parse).transpose()?;
     let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|a| !a.starts_with("--")).collect();
     if let Some(unknown) = named.iter().find(|n| !["load", "change", "flows", "traffic"].contains(n)) {
         return Err(format!("{unknown}: there are load, change, flows and traffic").into());
@@ -62,7 +65,7 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let work = std::env::temp_dir().join(format!("natlet-benchmark-{}", std::process::id()));
     std::fs::create_dir_all(&work)?;
-    let bench = Bench { natlet, work, quick };
+    let bench = Bench { natlet, work, quick, rounds: rounds.unwrap_or(if quick { 1 } else { 3 }) };
     let mut report = report::Report::new();
     let result = (|| {
         if wanted("load") || wanted("change") {
