@@ -58,7 +58,9 @@ fn netfilter(host: &Namespace) -> Result<OwnedFd, Failed> {
 fn ruleset(host: &Namespace) -> Result<String, Failed> {
     let text = tool(host, "nft", &["list", "ruleset"], "")?;
     let lines = text.lines().map(|line| match line.split_once(" since ") {
-        Some((before, after)) => format!("{before} since -{}", after.trim_start_matches(|c: char| c.is_ascii_digit())),
+        Some((before, after)) => {
+            format!("{before} since -{}", after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'))
+        }
         None => line.to_owned(),
     });
     Ok(lines.collect::<Vec<_>>().join("\n"))
