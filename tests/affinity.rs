@@ -1,5 +1,9 @@
 //! Session affinity and source-hash choice in the real kernel: who is sent where, and who stays.
 
+mod common;
+
+use common::site::{at, ip};
+use common::{Test, or_skip};
 use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::image::Image;
 use natlet::kernel;
@@ -28,7 +32,6 @@ const THREE: &str = "endpoints = ['10.82.0.11:8080', '10.82.0.12:8080', '10.82.0
                      '[2001:db8:82::11]:8080', '[2001:db8:82::12]:8080', '[2001:db8:82::13]:8080']\n";
 const VIPS: &str = "cluster-ip = ['172.30.0.41', '2001:db8:30::41']\n";
 
-type Test = Result<(), Failed>;
 /// The endpoints that each client's connections reached.
 type Reached = BTreeMap<IpAddr, BTreeSet<SocketAddr>>;
 
@@ -652,20 +655,4 @@ fn check(what: &str, holds: bool) -> Test {
 #[expect(clippy::needless_pass_by_value, reason = "the callers' values are made for the comparison")]
 fn same<T: PartialEq + std::fmt::Debug>(is: T, expected: T) -> Test {
     if is == expected { Ok(()) } else { Err(format!("is       {is:?}\nexpected {expected:?}").into()) }
-}
-
-/// A skipped test is printed, not hidden among the passed.
-fn or_skip(test: impl FnOnce() -> Result<Test, Skip>) -> Test {
-    test().unwrap_or_else(|skip| {
-        eprintln!("{skip}");
-        Ok(())
-    })
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().expect("an address of this file")
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address of this file")
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::site::{at, ip};
 use common::{Test, has, holds, same, tool};
 use libtest_mimic::Failed;
 use natlet::image::Image;
@@ -46,14 +47,6 @@ const BACKENDS: [&str; 2] = ["198.51.100.10", "198.51.100.11"];
 const BACKENDS6: [&str; 2] = ["2001:db8:2::10", "2001:db8:2::11"];
 const CONTROL: &str = "192.0.2.1:4242";
 const SEED: &[u8; 32] = include_bytes!("../firmware-example/keys/test.seed");
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
 
 /// Builds an image, if the tools are there; `None` is a skip.
 fn image(name: &str) -> Result<Option<PathBuf>, Failed> {

@@ -8,6 +8,9 @@
 
 #![allow(clippy::pedantic)]
 
+mod common;
+
+use common::site::ip;
 use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::image::Image;
 use natlet::kernel;
@@ -365,10 +368,6 @@ fn node_command(topology: &Topology, tool: &str, arguments: &[&str]) -> Result<(
         return Ok(());
     }
     Err(format!("{tool} {}: {}: {}", arguments.join(" "), output.status, String::from_utf8_lossy(&output.stderr)))
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address of this file")
 }
 
 fn cidr(text: &str) -> Cidr {

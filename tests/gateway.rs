@@ -5,6 +5,7 @@
 mod common;
 mod traffic;
 
+use common::site::{at, ip, listeners};
 use common::{Test, command, has, holds, same, tool};
 use libtest_mimic::Failed;
 use natlet::lab::{Listener, Namespace, Plan, Probe, ProbeResult, Servers, Topology, probes};
@@ -82,14 +83,6 @@ cluster-ip = ["192.168.5.68", "2001:db8:5::68"]
 endpoints = ["10.82.0.10:9000", "[2001:db8:82::10]:9000"]
 "#;
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
 /// Client, gateway and pods behind it; the gateway's routes are those of the module documentation of `natlet::gateway`.
 fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
     let plan = Plan {
@@ -111,12 +104,9 @@ fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
         tool(&topology.node, "ip", &[family, "-batch", "-"], &batch)?;
     }
     topology.node.sysctl(&format!("net/ipv4/conf/{TUN}/accept_local"), "1")?;
-    let mut listeners = vec![Listener::tcp(at("10.99.0.1:443"))];
-    for pod in PODS.iter().chain(&PODS_6) {
-        listeners.push(Listener::tcp(SocketAddr::new(ip(pod), 8443)));
-        listeners.push(Listener::udp(SocketAddr::new(ip(pod), 5514)));
-    }
-    let servers = topology.serve(&listeners)?;
+    let mut all = vec![Listener::tcp(at("10.99.0.1:443"))];
+    all.extend(PODS.iter().chain(&PODS_6).flat_map(|pod| listeners(ip(pod))));
+    let servers = topology.serve(&all)?;
     Ok((topology, servers))
 }
 

@@ -1,5 +1,9 @@
 //! The laboratory itself: does it carry packets as a network of three hosts would, and leave nothing behind?
 
+mod common;
+
+use common::site::{at, ip};
+use common::{Test, or_skip};
 use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::lab::{
     self, Listener, Namespace, Plan, Privilege, Probe, ProbeResult, Servers, Skip, Topology, probes, tcp_probe,
@@ -19,8 +23,6 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Where silence is expected.
 const SHORT: Duration = Duration::from_millis(300);
-
-type Test = Result<(), Failed>;
 
 fn main() {
     let arguments = Arguments::from_args();
@@ -429,22 +431,6 @@ fn same<T: PartialEq + std::fmt::Debug>(is: T, expected: T) -> Test {
     if is == expected { Ok(()) } else { Err(format!("is       {is:?}\nexpected {expected:?}").into()) }
 }
 
-/// A skipped test is printed, not hidden among the passed.
-fn or_skip(test: impl FnOnce() -> Result<Test, Skip>) -> Test {
-    test().unwrap_or_else(|skip| {
-        eprintln!("{skip}");
-        Ok(())
-    })
-}
-
 fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().expect("an address of this file")
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address of this file")
 }

@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::site::{at, ip, listeners};
 use common::{Test, has, holds, natlet, natlet_with, same, tool};
 use natlet::image::Image;
 use natlet::kernel;
@@ -14,7 +15,7 @@ use natlet::nft::apply::apply;
 use natlet::source::{Input, Loaded, NodeFlags, load_inputs};
 use natlet_core::table::{Cidr, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -74,14 +75,6 @@ node-port = 31081
 endpoints = []
 "#;
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
 /// Client, node and two pods behind it, with [`TABLE`] loaded on the node.
 fn hosts() -> Result<(Topology, Vec<Servers>), libtest_mimic::Failed> {
     let plan = Plan {
@@ -92,13 +85,10 @@ fn hosts() -> Result<(Topology, Vec<Servers>), libtest_mimic::Failed> {
         avoid: vec![Cidr { address: ip("192.168.0.0"), prefix: 16 }],
     };
     let topology = Topology::build(&plan)?;
-    let mut listeners: Vec<Listener> = PODS
-        .iter()
-        .flat_map(|p| [Listener::tcp(at(&format!("{p}:8443"))), Listener::udp(at(&format!("{p}:5514")))])
-        .collect();
+    let mut all: Vec<Listener> = PODS.iter().flat_map(|p| listeners(ip(p))).collect();
     // no endpoint of any service: reached only if nothing touches the packet
-    listeners.extend([Listener::tcp(at("10.99.0.1:443")), Listener::tcp(at("192.0.2.1:31513"))]);
-    let servers = topology.serve(&listeners)?;
+    all.extend([Listener::tcp(at("10.99.0.1:443")), Listener::tcp(at("192.0.2.1:31513"))]);
+    let servers = topology.serve(&all)?;
     natlet(&topology.node, &["load", "-"], TABLE)?;
     Ok((topology, servers))
 }

@@ -59,6 +59,16 @@ if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; the
     export NATLET_NO_BROWSER=1
   fi
 fi
+# kubectl reads the DaemonSet's manifests. Ubuntu has it as a snap only.
+if ! command -v kubectl >/dev/null; then
+  apt-cache show kubernetes-client >/dev/null 2>&1 || "${sudo[@]}" apt-get update -qq || true
+  if apt-cache show kubernetes-client >/dev/null 2>&1; then
+    missing+=("kubernetes-client")
+  else
+    echo "NOTE: the DaemonSet's manifests are not read by kubectl: no package kubernetes-client here."
+    export NATLET_NO_KUBECTL=1
+  fi
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${missing[*]}"
   "${sudo[@]}" apt-get update -qq || true # another repository of this machine may be out of order

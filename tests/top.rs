@@ -3,15 +3,16 @@
 
 mod common;
 
+use common::site::{at, site};
 use common::{AS_COMMAND, Test, holds, natlet, natlet_with, same};
 use libtest_mimic::Failed;
-use natlet::lab::{Listener, Namespace, Plan, Probe, ProbeResult, Servers, Topology, probes};
-use natlet_core::table::{Cidr, Protocol};
+use natlet::lab::{Namespace, Probe, ProbeResult, Servers, Topology, probes};
+use natlet_core::table::Protocol;
 use nix::pty::{Winsize, openpty};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::num::NonZero;
 use std::process::{Child, Command, ExitCode};
 use std::sync::mpsc::{Receiver, channel};
@@ -54,24 +55,9 @@ port = 81
 cluster-ip = "192.168.5.67"
 "#;
 
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
 fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let pods = ["10.82.0.10", "10.82.0.82"];
-    let topology = Topology::build(&Plan {
-        node: vec![ip("192.0.2.1")],
-        clients: vec![ip("203.0.113.9")],
-        pods: pods.iter().map(|p| vec![ip(p)]).collect(),
-        endpoints: Vec::new(),
-        avoid: vec![Cidr { address: ip("192.168.0.0"), prefix: 16 }],
-    })?;
+    let (topology, servers) = site(&["10.82.0.10", "10.82.0.82"])?;
     topology.node.sysctl("net/netfilter/nf_conntrack_acct", "1")?;
-    let both = |p: &&str| [Listener::tcp(at(&format!("{p}:8443"))), Listener::udp(at(&format!("{p}:5514")))];
-    let listeners: Vec<Listener> = pods.iter().flat_map(both).collect();
-    let servers = topology.serve(&listeners)?;
     Ok((topology, servers))
 }
 

@@ -1,34 +1,18 @@
 //! Clients that keep talking while the table changes under them.
 
+use crate::common::site::{at, site};
 use crate::common::{Test, has, holds, same, tool};
 use crate::daemon::{Daemon, LIMIT, Place, within};
 use crate::{OTHER, SECOND, table};
 use libtest_mimic::Failed;
-use natlet::lab::{Listener, Plan, Servers, Topology};
-use natlet_core::table::Cidr;
+use natlet::lab::{Servers, Topology};
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
 
 /// A client, a node, and three pods behind it.
 fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
-    let pods = ["10.82.0.10", SECOND, OTHER];
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let topology = Topology::build(&Plan {
-        node: vec![ip("192.0.2.1")],
-        clients: vec![ip("203.0.113.9")],
-        pods: pods.iter().map(|p| vec![ip(p)]).collect(),
-        endpoints: Vec::new(),
-        avoid: vec![Cidr { address: ip("192.168.0.0"), prefix: 16 }],
-    })?;
-    let both = |p: &&str| [Listener::tcp(at(&format!("{p}:8443"))), Listener::udp(at(&format!("{p}:5514")))];
-    let listeners: Vec<Listener> = pods.iter().flat_map(both).collect();
-    let servers = topology.serve(&listeners)?;
-    Ok((topology, servers))
+    site(&["10.82.0.10", SECOND, OTHER])
 }
 
 /// Who answered: the first word of a server's line.

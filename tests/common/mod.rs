@@ -1,6 +1,8 @@
 //! What the tests of the command share: the command itself, and three hosts for it.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod site;
+
 use libtest_mimic::{Arguments, Failed, Trial};
 use natlet::lab::{self, Namespace, Skip};
 use std::io::Write as _;
@@ -109,6 +111,14 @@ fn text(what: &str, output: &Output) -> Result<String, Failed> {
 /// Whether a tool is there; says that the test is skipped where it is not.
 pub fn has(name: &str) -> bool {
     lab::need(name).map_err(|Skip(reason)| eprintln!("skipped: {reason}")).is_ok()
+}
+
+/// A skipped test is printed, not hidden among the passed.
+pub fn or_skip(test: impl FnOnce() -> Result<Test, Skip>) -> Test {
+    test().unwrap_or_else(|skip| {
+        eprintln!("{skip}");
+        Ok(())
+    })
 }
 
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, is: &T, expected: &T) -> Test {

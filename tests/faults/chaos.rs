@@ -1,14 +1,14 @@
 //! Traffic through a node whose table changes and whose agent dies, over and over.
 
+use crate::common::site::{at, site};
 use crate::common::{Test, has, holds, same};
 use crate::daemon::{Daemon, Place, within};
 use crate::{FIRST, Random, SECOND, THIRD, table};
 use libtest_mimic::Failed;
-use natlet::lab::{Listener, Plan, Servers, Topology};
-use natlet_core::table::Cidr;
+use natlet::lab::Topology;
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,26 +21,6 @@ const FOREIGN: &str = "10.82.0.90";
 const KEPT: usize = 200;
 /// A SYN that is lost is sent again after a second.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-fn hosts() -> Result<(Topology, Vec<Servers>), Failed> {
-    let pods = [FIRST, SECOND, THIRD, FOURTH, FOREIGN];
-    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
-    let topology = Topology::build(&Plan {
-        node: vec![ip("192.0.2.1")],
-        clients: vec![ip("203.0.113.9")],
-        pods: pods.iter().map(|p| vec![ip(p)]).collect(),
-        endpoints: Vec::new(),
-        avoid: vec![Cidr { address: ip("192.168.0.0"), prefix: 16 }],
-    })?;
-    let both = |p: &&str| [Listener::tcp(at(&format!("{p}:8443"))), Listener::udp(at(&format!("{p}:5514")))];
-    let listeners: Vec<Listener> = pods.iter().flat_map(both).collect();
-    let servers = topology.serve(&listeners)?;
-    Ok((topology, servers))
-}
 
 /// A table with the endpoint that stays and any of the others, and the other service.
 fn random_table(random: &mut Random) -> String {
@@ -209,7 +189,7 @@ pub fn changes_and_kills_break_no_connection() -> Test {
     if !has("strace") {
         return Ok(());
     }
-    let (topology, _servers) = hosts()?;
+    let (topology, _servers) = site(&[FIRST, SECOND, THIRD, FOURTH, FOREIGN])?;
     let place = Place::new("chaos")?;
     let mut random = Random(0x05ee_d0fc_4a05);
     place.write(&random_table(&mut random))?;
