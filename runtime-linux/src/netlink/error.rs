@@ -110,7 +110,8 @@ impl Refusal {
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT) => {
-            "; the kernel lacks netfilter netlink (CONFIG_NETFILTER_NETLINK), or a sandbox forbids it"
+            "; the kernel lacks netfilter netlink (CONFIG_NETFILTER_NETLINK), or a sandbox forbids it; `natlet gateway` does \
+             without"
         }
         Some(Errno::EPERM | Errno::EACCES) => "; natlet needs CAP_NET_ADMIN in this network namespace: run it as root",
         Some(Errno::EMFILE | Errno::ENFILE) => "; raise the limit of open files (ulimit -n, LimitNOFILE=)",
