@@ -1,53 +1,114 @@
 //! The order of services in a program: by name, then protocol.
 
+use super::items::{Item, item, key, number, sort};
 use super::service_at;
 use crate::bytes::{Word, index};
 use crate::error::CompileError;
+use crate::program::slot::protocol_code;
 use crate::table::ServiceTable;
 
-/// Checks each service's own fields.
-pub(crate) fn check_services(table: &ServiceTable<'_>) -> Result<(), CompileError> {
-    for (service, s) in (0_u32..).zip(table.services) {
-        let spans = s.endpoints.of(table.endpoints).is_some()
-            && s.frontends.of(table.frontends).is_some()
-            && s.source_ranges.of(table.ranges).is_some()
-            && s.name.of_str(table.text).is_some()
-            && s.hosts.of_str(table.text).is_some();
-        if !spans {
-            return Err(CompileError::Span { service });
+/// Marks the first of a group of services that are not told apart yet; above what a number of a service can be.
+const FIRST: u32 = 1 << 31;
+/// Bytes of a name that one pass looks at.
+const PART: usize = 7;
+
+/// Fills `order` with the services as they are.
+pub(crate) fn keep(order: &mut [Word]) {
+    for (service, place) in (0_u32..).zip(order.iter_mut()) {
+        *place = service.to_le_bytes();
+    }
+}
+
+/// Fills `order` with the services by name and protocol. `room` is for as many items.
+///
+/// A pass sorts each group of services whose names are the same so far by their next seven bytes: names of a cluster begin alike
+/// (`namespace/…`), so that comparing whole names would look at the same bytes many times, each time somewhere else in memory.
+pub(crate) fn sort_services(
+    table: &ServiceTable<'_>,
+    room: &mut [Item],
+    order: &mut [Word],
+) -> Result<(), CompileError> {
+    for (service, item_of) in (0_u32..).zip(room.iter_mut()) {
+        *item_of = item(0, service);
+    }
+    let mut depth = 0_usize;
+    let mut is_sorted = false;
+    while !is_sorted {
+        is_sorted = true;
+        let mut rest = &mut *room;
+        while let Some((group, others)) = split_group(rest) {
+            if group.len() > 1 {
+                is_sorted &= sort_group(table, group, depth)?;
+            }
+            rest = others;
         }
-        if s.name.len == 0 || s.name.len > u8::MAX.into() || s.hosts.len > u16::MAX.into() {
-            return Err(CompileError::Name { service });
-        }
-        for range in s.source_ranges.of(table.ranges).unwrap_or(&[]) {
-            crate::Cidr::new(range.address, range.prefix).ok_or(CompileError::Cidr)?;
-        }
+        depth = depth.saturating_add(PART);
+    }
+    for (item, place) in room.iter().zip(order.iter_mut()) {
+        *place = (number(item) & !FIRST).to_le_bytes();
     }
     Ok(())
 }
 
-/// Fills `order` with the services by name and protocol.
-pub(crate) fn sort_services(table: &ServiceTable<'_>, order: &mut [Word]) -> Result<(), CompileError> {
-    for (service, place) in (0_u32..).zip(order.iter_mut()) {
-        *place = service.to_le_bytes();
+/// The items before the second one that is marked.
+fn split_group(items: &mut [Item]) -> Option<(&mut [Item], &mut [Item])> {
+    let others = items.get(1..)?;
+    let len = others.iter().position(|i| number(i) & FIRST != 0).unwrap_or(others.len());
+    items.split_at_mut_checked(len.saturating_add(1))
+}
+
+/// Sorts a group by what is next in its names, and marks where new groups begin. `false` if some are groups of several.
+fn sort_group(table: &ServiceTable<'_>, group: &mut [Item], depth: usize) -> Result<bool, CompileError> {
+    for place in group.iter_mut() {
+        let service = number(place) & !FIRST;
+        *place = item(part(table, service, depth).unwrap_or(0), service);
     }
-    // bytes, not text: names were checked, and looking for the bounds of characters takes longer than to compare
-    let text = table.text.as_bytes();
-    let key = |i: Word| {
-        let s = service_at(table, u32::from_le_bytes(i))?;
-        Some((text.get(index(s.name.start)..)?.get(..index(s.name.len))?, s.protocol))
-    };
-    if order.is_sorted_by(|&a, &b| key(a) < key(b)) {
-        return Ok(()); // as most sources of tables have them
-    }
-    order.sort_unstable_by_key(|&i| (key(i), u32::from_le_bytes(i)));
-    for pair in order.windows(2) {
-        if let [first, second] = *pair
-            && key(first) == key(second)
-        {
-            let (first, second) = (u32::from_le_bytes(first), u32::from_le_bytes(second));
-            return Err(CompileError::DuplicateService { first, second });
+    sort(group);
+    let mut last: Option<Item> = None;
+    let mut all_differ = true;
+    for place in group.iter_mut() {
+        let this = *place;
+        match last {
+            Some(last) if key(&last) == key(&this) => {
+                all_differ = false;
+                if is_end(key(&this)) {
+                    let (a, b) = (number(&last), number(&this));
+                    return Err(CompileError::DuplicateService { first: a.min(b), second: a.max(b) });
+                }
+            }
+            _ => *place = item(key(&this), number(&this) | FIRST),
         }
+        last = Some(this);
     }
-    Ok(())
+    Ok(all_differ)
+}
+
+/// What a service is sorted by among those whose names begin with the same `depth` bytes: the next seven of them, how many of
+/// these there are, and where there are fewer the protocol.
+fn part(table: &ServiceTable<'_>, service: u32, depth: usize) -> Option<u64> {
+    let service = service_at(table, service)?;
+    // bytes, not text: names were checked
+    let rest = table.text.as_bytes().get(index(service.name.start).checked_add(depth)?..)?;
+    let len = index(service.name.len).saturating_sub(depth);
+    let mut bytes = [0; 8];
+    if let Some(all) = rest.first_chunk::<8>()
+        && len >= PART
+    {
+        bytes = *all;
+    } else {
+        let rest = rest.get(..len.min(PART))?;
+        bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+    }
+    let [.., end] = &mut bytes;
+    *end = if len >= PART { WHOLE } else { u8::try_from(len).ok()? << 2 | protocol_code(service.protocol) };
+    Some(u64::from_be_bytes(bytes))
+}
+
+/// The last byte of a part that the name may go on after.
+const WHOLE: u8 = u8::MAX;
+
+/// Whether names with this part end in it.
+fn is_end(key: u64) -> bool {
+    let [.., end] = key.to_be_bytes();
+    end != WHOLE
 }

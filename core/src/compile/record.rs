@@ -1,11 +1,13 @@
 //! Writes a service record; `program/record.rs` describes and reads it.
 
-use super::lists::{Lists, of_item, place_v4};
+use super::items::place_v4;
+use super::lists::{Lists, of_item};
+use super::services::Stored;
 use crate::bytes::Writer;
 use crate::error::CompileError;
 use crate::program::record::{
-    ANY, AddressForm, EXTERNAL_LOCAL, EXTRA, EXTRA_AFFINITY, EXTRA_HEALTH_CHECK, EXTRA_SOURCE_HASH,
-    EXTRA_SOURCE_RANGES, EXTRA_WEIGHTS, FULL, INTERNAL_LOCAL, PLAIN_MAX, PLAIN_PORTS, PLAIN_V6, PORTS, V6, WIDE,
+    ANY, EXTERNAL_LOCAL, EXTRA, EXTRA_AFFINITY, EXTRA_HEALTH_CHECK, EXTRA_SOURCE_HASH, EXTRA_SOURCE_RANGES,
+    EXTRA_WEIGHTS, FULL, INTERNAL_LOCAL, PLAIN_MAX, PLAIN_PORTS, PLAIN_V6, PORTS, V6, WIDE,
 };
 use crate::table::{Choice, Cidr, Endpoint, Frontend, FrontendKind, Policy, Service, ServiceTable};
 use core::net::IpAddr;
@@ -24,13 +26,27 @@ pub(crate) struct RecordSource<'t, 's> {
     pub v6: bool,
 }
 
+/// Why no record is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    Error(CompileError),
+    /// An endpoint's address does not begin with the octet that was to be left out of all.
+    OctetsDiffer,
+}
+
+impl From<CompileError> for Stop {
+    fn from(e: CompileError) -> Self {
+        Self::Error(e)
+    }
+}
+
 impl RecordSource<'_, '_> {
-    /// Appends the record.
-    pub fn write(&self, form: AddressForm, out: &mut Writer<'_>) -> Result<(), CompileError> {
+    /// Appends the record. Says how addresses are stored from then on.
+    pub fn write(&self, stored: Stored, out: &mut Writer<'_>) -> Result<Stored, Stop> {
         let service = self.number;
         let full = CompileError::OutputTooSmall;
         let total = u16::try_from(self.lists.order.len()).map_err(|_| CompileError::TooMany { service })?;
-        let shared_port = self.shared(|e| e.port);
+        let shared_port = self.shared(self.lists.port, |e| e.port);
         let ports = total != 0 && shared_port.is_none();
         let divisor = self.weights_divisor()?;
         let extra_len = self.extra_len(divisor.is_some())?;
@@ -38,35 +54,49 @@ impl RecordSource<'_, '_> {
         if let Some(port) = shared_port {
             out.u16(port).ok_or(full)?;
         }
-        self.write_addresses(form.width() == 3, out).ok_or(full)?;
+        let stored = self.write_addresses(stored, out)?;
         if ports {
-            self.iter().try_for_each(|e| out.u16(e.port)).ok_or(full)?;
+            let places = out.take(self.lists.order.len().saturating_mul(2)).ok_or(full)?.as_chunks_mut().0;
+            places.iter_mut().zip(self.iter()).for_each(|(place, e)| *place = e.port.to_le_bytes());
         }
         if extra_len != 0 {
             out.u16(extra_len).ok_or(full)?;
             self.write_extra(divisor, out).ok_or(full)?;
         }
-        Ok(())
+        Ok(stored)
     }
 
-    /// What is the same of all endpoints that are stored, of which there are some.
-    fn shared<T: PartialEq>(&self, of: impl Fn(&Endpoint) -> T) -> Option<T> {
+    /// What is the same of all endpoints that are stored, of which there are some. It may be known.
+    fn shared<T: PartialEq>(&self, known: Option<T>, of: impl Fn(&Endpoint) -> T) -> Option<T> {
         let first = of(self.iter().next()?);
-        // looks at all of the service's before it looks up those of the record
-        let is_shared = self.endpoints.iter().all(|e| of(e) == first) || self.iter().all(|e| of(e) == first);
-        is_shared.then_some(first)
+        (known.is_some() || self.iter().all(|e| of(e) == first)).then_some(first)
     }
 
-    fn write_addresses(&self, short: bool, out: &mut Writer<'_>) -> Option<()> {
+    fn write_addresses(&self, stored: Stored, out: &mut Writer<'_>) -> Result<Stored, Stop> {
+        let full = CompileError::OutputTooSmall;
+        let addresses = self.lists.order.iter().map(|item| place_v4(item).0);
         if self.v6 {
-            return self.iter().try_for_each(|e| put_address(e.address, out));
+            self.iter().try_for_each(|e| put_address(e.address, out)).ok_or(full)?;
+            return Ok(stored);
         }
-        let mut addresses = self.lists.order.iter().map(|item| place_v4(item).0);
-        if short {
-            addresses.try_for_each(|[_, b, c, d]| out.put(&[b, c, d]))
-        } else {
-            addresses.try_for_each(|a| out.put(&a))
+        let Some([first_octet, ..]) = addresses.clone().next().map(u32::to_be_bytes) else { return Ok(stored) };
+        let octet = match stored {
+            Stored::Whole => {
+                let places = out.take(self.lists.order.len().saturating_mul(4)).ok_or(full)?.as_chunks_mut().0;
+                places.iter_mut().zip(addresses).for_each(|(place, address)| *place = address.to_be_bytes());
+                return Ok(stored);
+            }
+            Stored::Short(octet) => octet,
+            Stored::None => first_octet,
+        };
+        let places = out.take(self.lists.order.len().saturating_mul(3)).ok_or(full)?.as_chunks_mut().0;
+        let mut differ = false;
+        for (place, address) in places.iter_mut().zip(addresses) {
+            let [a, short @ ..] = address.to_be_bytes();
+            *place = short;
+            differ |= a != octet;
         }
+        if differ { Err(Stop::OctetsDiffer) } else { Ok(Stored::Short(octet)) }
     }
 
     /// Flags, number of endpoints and, with a Local policy, the lengths of the lists.
@@ -100,7 +130,7 @@ impl RecordSource<'_, '_> {
 
     /// What the endpoints' weights are divided by; `None` if they are equal.
     fn weights_divisor(&self) -> Result<Option<u16>, CompileError> {
-        if self.lists.order.is_empty() || self.shared(|e| e.weight).is_some() {
+        if self.lists.order.is_empty() || self.lists.have_one_weight || self.shared(None, |e| e.weight).is_some() {
             return Ok(None);
         }
         let divisor = self.iter().fold(0, |d, e| gcd(d, e.weight));
@@ -141,6 +171,12 @@ impl RecordSource<'_, '_> {
     }
 
     fn extra_len(&self, weights: bool) -> Result<u16, CompileError> {
+        let Service { affinity_timeout, choice, source_ranges, health_check_node_port, .. } = self.service;
+        if !weights
+            && (*affinity_timeout, *choice, source_ranges.len, *health_check_node_port) == (0, Choice::Random, 0, 0)
+        {
+            return Ok(0); // as in most records
+        }
         let limit = CompileError::TooMany { service: self.number };
         let ranges = self.range_count();
         if ranges > MAX_RANGES {
