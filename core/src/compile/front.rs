@@ -70,7 +70,9 @@ impl Front<'_, '_> {
 
     fn write_cluster_ips_v4(&mut self, base: u32, out: &mut [u8]) -> Option<usize> {
         let family = &mut self.work.v4;
+        // the memory of a spare entry is for two addresses
         let (addresses, _) = family.spare.as_flattened_mut().as_chunks_mut::<4>();
+        let (addresses, spare) = addresses.split_at_mut_checked(family.entries.len())?;
         let mut len = 0_usize;
         for &entry in family.entries.iter() {
             if let Some(address) = cluster_ip_v4(entry) {
@@ -78,7 +80,7 @@ impl Front<'_, '_> {
                 len = len.checked_add(1)?;
             }
         }
-        cluster_ips::write_v4(addresses.get_mut(..len)?, out)
+        cluster_ips::write_v4(addresses.get_mut(..len)?, spare.get_mut(..len)?, out)
     }
 
     fn write_cluster_ips_v6(&mut self, out: &mut [u8]) -> Option<usize> {

@@ -33,14 +33,16 @@ pub(crate) fn number(&[.., a, b, c, d]: &Item) -> u32 {
 /// Address and port of an IPv4 endpoint.
 pub(crate) fn place_v4(item: &Item) -> (u32, u16) {
     let [low, high, d, c, b, a, ..] = *item;
-    (u32::from_be_bytes([a, b, c, d]), u16::from_le_bytes([low, high]))
+    (u32::from_le_bytes([d, c, b, a]), u16::from_le_bytes([low, high]))
 }
 
-/// Sorts items by their keys, equal ones in any order.
-pub(crate) fn sort(items: &mut [Item]) {
-    if sort_few(items).is_none() {
-        items.sort_unstable_by_key(key);
+/// Sorts items by their keys, equal ones in any order. Says whether all differ.
+pub(crate) fn sort(items: &mut [Item]) -> bool {
+    if sort_few(items).is_some() {
+        return true;
     }
+    items.sort_unstable_by_key(key);
+    items.is_sorted_by(|a, b| key(a) < key(b))
 }
 
 /// Counts for each item how many belong before it: no branch depends on the items, of which in random order half would be
@@ -89,6 +91,7 @@ pub(crate) enum Fault {
 }
 
 /// Finds the endpoints of a family, and checks those of both.
+#[inline(never)] // alone it has registers for all that it counts
 pub(crate) fn find<'s>(endpoints: &[Endpoint], v6: bool, room: &'s mut [Item]) -> Result<Found<'s>, Fault> {
     let (first_port, first_weight) = endpoints.first().map_or((0, 0), |e| (e.port, e.weight));
     // what one of the family's endpoints has and the first one has not
@@ -127,14 +130,10 @@ pub(crate) fn find<'s>(endpoints: &[Endpoint], v6: bool, room: &'s mut [Item]) -
     }
     let mut len = all.saturating_sub(places.len());
     let mut items = room.get_mut(..len).ok_or(Fault::Room)?;
-    if !ascend {
-        if !v6 {
-            sort(items);
-        }
-        if !items.is_sorted_by(|a, b| key(a) < key(b)) {
-            len = sort_out_duplicates(endpoints, items); // or they are of IPv6
-            items = items.get_mut(..len).ok_or(Fault::Room)?;
-        }
+    // those of IPv6 are not told apart by their keys
+    if !ascend && len > 1 && (v6 || !sort(items)) {
+        len = sort_out_duplicates(endpoints, items);
+        items = items.get_mut(..len).ok_or(Fault::Room)?;
     }
     let have_one_weight = weights == 0;
     let are_usual = are_ready && have_one_weight && first_weight != 0;
@@ -207,8 +206,9 @@ mod tests {
                     (0..n).map(|i| item(u64::from(i.wrapping_mul(factor) % 23) << 40, i)).collect();
                 let mut expected = items.clone();
                 expected.sort_by_key(key);
-                sort(&mut items);
+                let all_differ = sort(&mut items);
                 assert!(items.iter().map(key).eq(expected.iter().map(key)));
+                assert_eq!(all_differ, expected.windows(2).all(|pair| key(&pair[0]) != key(&pair[1])));
                 items.sort_by_key(number);
                 assert!(items.iter().map(number).eq(0..n), "each is there once");
             }

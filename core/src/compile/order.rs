@@ -112,3 +112,74 @@ fn is_end(key: u64) -> bool {
     let [.., end] = key.to_be_bytes();
     end != WHOLE
 }
+
+#[cfg(test)]
+#[allow(
+    clippy::pedantic,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "tests read better short"
+)]
+mod tests {
+    use super::*;
+    use crate::table::{Protocol, Service, Span};
+    use std::collections::BTreeSet;
+    use std::string::String;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn sorted(names: &[(String, Protocol)]) -> Result<Vec<usize>, CompileError> {
+        let mut text = String::new();
+        let mut services = vec![];
+        for (name, protocol) in names {
+            let name_span = Span { start: text.len() as u32, len: name.len() as u32 };
+            text.push_str(name);
+            services.push(Service { name: name_span, protocol: *protocol, ..Service::default() });
+        }
+        let table = ServiceTable { services: &services, text: &text, ..ServiceTable::default() };
+        let (mut room, mut order) = (vec![[0; 12]; names.len()], vec![[0; 4]; names.len()]);
+        sort_services(&table, &mut room, &mut order)?;
+        Ok(order.into_iter().map(|i| u32::from_le_bytes(i) as usize).collect())
+    }
+
+    /// Names from two letters and a zero, so that they begin alike, end in each other and end at every place of a part.
+    fn names(number: u64) -> Vec<(String, Protocol)> {
+        let mut taken = BTreeSet::new();
+        let mut all = vec![];
+        for i in 0..number {
+            let bits = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let len = 1 + (bits >> 59) % 24;
+            let name: String = (0..len).map(|at| ['a', 'a', 'b', '\0'][(bits >> (at % 29)) as usize & 3]).collect();
+            for protocol in Protocol::ALL.into_iter().take(1 + (bits >> 40) as usize % 3) {
+                if taken.insert((name.clone(), protocol)) {
+                    all.push((name.clone(), protocol));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn services_are_sorted_by_name_and_protocol() {
+        for number in [0, 1, 2, 9, 40, 700] {
+            let names = names(number);
+            let mut expected: Vec<usize> = (0..names.len()).collect();
+            expected.sort_by_key(|&i| &names[i]);
+            assert_eq!(sorted(&names), Ok(expected), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_there_twice_with_a_protocol_is_refused() {
+        for len in [1, 6, 7, 8, 14, 255] {
+            let mut names = names(30);
+            names.push(("c".repeat(len), Protocol::Udp));
+            names.push(("c".repeat(len), Protocol::Sctp));
+            assert!(sorted(&names).is_ok());
+            let (first, second) = (names.len() as u32 - 1, names.len() as u32);
+            names.push(("c".repeat(len), Protocol::Sctp));
+            assert_eq!(sorted(&names), Err(CompileError::DuplicateService { first, second }), "{len}");
+        }
+    }
+}

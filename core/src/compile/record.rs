@@ -57,7 +57,12 @@ impl RecordSource<'_, '_> {
         let stored = self.write_addresses(stored, out)?;
         if ports {
             let places = out.take(self.lists.order.len().saturating_mul(2)).ok_or(full)?.as_chunks_mut().0;
-            places.iter_mut().zip(self.iter()).for_each(|(place, e)| *place = e.port.to_le_bytes());
+            if self.v6 {
+                places.iter_mut().zip(self.iter()).for_each(|(place, e)| *place = e.port.to_le_bytes());
+            } else {
+                let items = self.lists.order.iter();
+                places.iter_mut().zip(items).for_each(|(place, item)| *place = place_v4(item).1.to_le_bytes());
+            }
         }
         if extra_len != 0 {
             out.u16(extra_len).ok_or(full)?;

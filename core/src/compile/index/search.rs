@@ -142,11 +142,10 @@ impl<'s, E: Entry> Search<'s, E> {
     /// The first pilot that sends keys to free slots that are all different.
     fn free_pilot(&self, hashes: &[u64], room: &mut [u32; BUCKET_MAX]) -> Option<u8> {
         let Some((&first, others)) = hashes.split_first() else { return Some(0) };
-        (0..=u8::MAX).find(|&pilot| {
-            // most fail at the first key
-            let slot = self.slot(first, pilot);
-            !self.is_taken(slot) && self.are_free(slot, others, pilot, room)
-        })
+        let slots = self.shard.placement.slots_in_shard(first);
+        // most fail at the first key
+        let mut free = (0..=u8::MAX).zip(slots).filter(|(_, slot)| !self.is_taken(*slot));
+        free.find(|&(pilot, slot)| self.are_free(slot, others, pilot, room)).map(|(pilot, _)| pilot)
     }
 
     /// Whether a pilot sends further keys to slots that are free, and others than the first one's.
