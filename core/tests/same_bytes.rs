@@ -29,7 +29,7 @@ impl Random {
     }
 
     fn below(&mut self, range: u64) -> u64 {
-        (self.bits() >> 32) * range >> 32
+        ((self.bits() >> 32) * range) >> 32
     }
 
     fn one_in(&mut self, range: u64) -> bool {

@@ -103,14 +103,14 @@ pub(crate) fn find<'s>(endpoints: &[Endpoint], v6: bool, room: &'s mut [Item]) -
     for (i, e) in (0_u32..).zip(endpoints) {
         let key = match e.address {
             IpAddr::V4(a) => {
-                are_sound &= (a.to_bits() != 0) & (e.port != 0);
+                are_sound &= a.to_bits() != 0 && e.port != 0;
                 if v6 {
                     continue;
                 }
                 u64::from(a.to_bits()) << 16 | u64::from(e.port)
             }
             IpAddr::V6(a) => {
-                are_sound &= !a.is_unspecified() & (e.port != 0);
+                are_sound &= !a.is_unspecified() && e.port != 0;
                 if !v6 {
                     continue;
                 }

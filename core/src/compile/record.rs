@@ -2,14 +2,14 @@
 
 use super::items::place_v4;
 use super::lists::{Lists, of_item};
-use super::services::Stored;
+use super::services::{Part, Stored};
 use crate::bytes::Writer;
 use crate::error::CompileError;
 use crate::program::record::{
     ANY, EXTERNAL_LOCAL, EXTRA, EXTRA_AFFINITY, EXTRA_HEALTH_CHECK, EXTRA_SOURCE_HASH, EXTRA_SOURCE_RANGES,
     EXTRA_WEIGHTS, FULL, INTERNAL_LOCAL, PLAIN_MAX, PLAIN_PORTS, PLAIN_V6, PORTS, V6, WIDE,
 };
-use crate::table::{Choice, Cidr, Endpoint, Frontend, FrontendKind, Policy, Service, ServiceTable};
+use crate::table::{Choice, Cidr, Endpoint, FrontendKind, Policy, Service, ServiceTable};
 use core::net::IpAddr;
 
 /// Largest number of source ranges of a service.
@@ -17,12 +17,9 @@ const MAX_RANGES: usize = 3_800;
 
 /// A service's part in one family, ready to be written.
 pub(crate) struct RecordSource<'t, 's> {
-    pub number: u32,
-    pub service: &'t Service,
+    pub part: &'s Part<'t>,
     pub table: &'t ServiceTable<'t>,
-    pub endpoints: &'t [Endpoint],
-    pub frontends: &'t [Frontend],
-    pub lists: Lists<'s>,
+    pub lists: &'s Lists<'s>,
     pub v6: bool,
 }
 
@@ -43,10 +40,10 @@ impl From<CompileError> for Stop {
 impl RecordSource<'_, '_> {
     /// Appends the record. Says how addresses are stored from then on.
     pub fn write(&self, stored: Stored, out: &mut Writer<'_>) -> Result<Stored, Stop> {
-        let service = self.number;
+        let service = self.part.number;
         let full = CompileError::OutputTooSmall;
         let total = u16::try_from(self.lists.order.len()).map_err(|_| CompileError::TooMany { service })?;
-        let shared_port = self.shared(self.lists.port, |e| e.port);
+        let shared_port = self.lists.port.filter(|_| total != 0).or_else(|| self.shared(|e| e.port));
         let ports = total != 0 && shared_port.is_none();
         let divisor = self.weights_divisor()?;
         let extra_len = self.extra_len(divisor.is_some())?;
@@ -71,10 +68,10 @@ impl RecordSource<'_, '_> {
         Ok(stored)
     }
 
-    /// What is the same of all endpoints that are stored, of which there are some. It may be known.
-    fn shared<T: PartialEq>(&self, known: Option<T>, of: impl Fn(&Endpoint) -> T) -> Option<T> {
+    /// What is the same of all endpoints that are stored, of which there are some.
+    fn shared<T: PartialEq>(&self, of: impl Fn(&Endpoint) -> T) -> Option<T> {
         let first = of(self.iter().next()?);
-        (known.is_some() || self.iter().all(|e| of(e) == first)).then_some(first)
+        self.iter().all(|e| of(e) == first).then_some(first)
     }
 
     fn write_addresses(&self, stored: Stored, out: &mut Writer<'_>) -> Result<Stored, Stop> {
@@ -106,7 +103,7 @@ impl RecordSource<'_, '_> {
 
     /// Flags, number of endpoints and, with a Local policy, the lengths of the lists.
     fn write_head(&self, total: u16, ports: bool, extra_len: u16, out: &mut Writer<'_>) -> Option<()> {
-        let lists = &self.lists;
+        let lists = self.lists;
         let has_local = lists.internal == Policy::Local || lists.external == Policy::Local;
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let short_total = u8::try_from(total).ok();
@@ -135,22 +132,22 @@ impl RecordSource<'_, '_> {
 
     /// What the endpoints' weights are divided by; `None` if they are equal.
     fn weights_divisor(&self) -> Result<Option<u16>, CompileError> {
-        if self.lists.order.is_empty() || self.lists.have_one_weight || self.shared(None, |e| e.weight).is_some() {
+        if self.lists.order.is_empty() || self.lists.have_one_weight || self.shared(|e| e.weight).is_some() {
             return Ok(None);
         }
         let divisor = self.iter().fold(0, |d, e| gcd(d, e.weight));
         let reduced = self.iter().map(|e| e.weight.checked_div(divisor).unwrap_or(0));
         let sum = reduced.fold(0_u32, |sum, weight| sum.saturating_add(weight.into()));
-        if sum > u16::MAX.into() { Err(CompileError::TooMany { service: self.number }) } else { Ok(Some(divisor)) }
+        if sum > u16::MAX.into() { Err(CompileError::TooMany { service: self.part.number }) } else { Ok(Some(divisor)) }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Endpoint> {
-        self.lists.order.iter().filter_map(|i| of_item(self.endpoints, i))
+        self.lists.order.iter().filter_map(|i| of_item(self.part.endpoints, i))
     }
 
     /// The Service's source ranges of this family, in the table's order.
     fn ranges(&self) -> impl Iterator<Item = Cidr> + '_ {
-        let ranges = self.service.source_ranges.of(self.table.ranges).unwrap_or(&[]);
+        let ranges = self.part.service.source_ranges.of(self.table.ranges).unwrap_or(&[]);
         ranges.iter().copied().filter(|c| c.address.is_ipv6() == self.v6)
     }
 
@@ -160,7 +157,8 @@ impl RecordSource<'_, '_> {
         let v6 = self.v6;
         let primary = self.table.node.addresses.iter().copied().find(|a| a.is_ipv6() == v6);
         let exception = primary.is_some_and(|p| self.ranges().any(|r| r.contains(p)));
-        self.frontends
+        self.part
+            .frontends
             .iter()
             .filter(move |f| exception && f.kind == FrontendKind::LoadBalancer && f.address.is_ipv6() == v6)
             .map(move |f| Cidr { address: f.address, prefix: if v6 { 128 } else { 32 } })
@@ -168,7 +166,7 @@ impl RecordSource<'_, '_> {
     }
 
     fn has_load_balancer(&self) -> bool {
-        self.frontends.iter().any(|f| f.kind == FrontendKind::LoadBalancer && f.address.is_ipv6() == self.v6)
+        self.part.frontends.iter().any(|f| f.kind == FrontendKind::LoadBalancer && f.address.is_ipv6() == self.v6)
     }
 
     fn range_count(&self) -> usize {
@@ -176,34 +174,34 @@ impl RecordSource<'_, '_> {
     }
 
     fn extra_len(&self, weights: bool) -> Result<u16, CompileError> {
-        let Service { affinity_timeout, choice, source_ranges, health_check_node_port, .. } = self.service;
+        let Service { affinity_timeout, choice, source_ranges, health_check_node_port, .. } = self.part.service;
         if !weights
             && (*affinity_timeout, *choice, source_ranges.len, *health_check_node_port) == (0, Choice::Random, 0, 0)
         {
             return Ok(0); // as in most records
         }
-        let limit = CompileError::TooMany { service: self.number };
+        let limit = CompileError::TooMany { service: self.part.number };
         let ranges = self.range_count();
         if ranges > MAX_RANGES {
             return Err(limit);
         }
         let entry = |present: bool, len: usize| if present { len.saturating_add(3) } else { 0 };
         let lengths = [
-            entry(self.service.affinity_timeout != 0, 4),
-            entry(self.service.choice == Choice::SourceHash, 0),
+            entry(self.part.service.affinity_timeout != 0, 4),
+            entry(self.part.service.choice == Choice::SourceHash, 0),
             entry(weights, self.lists.order.len().saturating_mul(2)),
             entry(ranges != 0, ranges.saturating_mul(if self.v6 { 17 } else { 5 })),
-            entry(self.service.health_check_node_port != 0, 2),
+            entry(self.part.service.health_check_node_port != 0, 2),
         ];
         u16::try_from(lengths.into_iter().fold(0, usize::saturating_add)).map_err(|_| limit)
     }
 
     fn write_extra(&self, divisor: Option<u16>, out: &mut Writer<'_>) -> Option<()> {
-        if self.service.affinity_timeout != 0 {
+        if self.part.service.affinity_timeout != 0 {
             out.put(&[EXTRA_AFFINITY, 4, 0])?;
-            out.u32(self.service.affinity_timeout)?;
+            out.u32(self.part.service.affinity_timeout)?;
         }
-        if self.service.choice == Choice::SourceHash {
+        if self.part.service.choice == Choice::SourceHash {
             out.put(&[EXTRA_SOURCE_HASH, 0, 0])?;
         }
         if let Some(divisor) = divisor {
@@ -226,9 +224,9 @@ impl RecordSource<'_, '_> {
                 own.as_chunks_mut::<5>().0.sort_unstable();
             }
         }
-        if self.service.health_check_node_port != 0 {
+        if self.part.service.health_check_node_port != 0 {
             out.put(&[EXTRA_HEALTH_CHECK, 2, 0])?;
-            out.u16(self.service.health_check_node_port)?;
+            out.u16(self.part.service.health_check_node_port)?;
         }
         Some(())
     }

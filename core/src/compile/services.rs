@@ -38,7 +38,7 @@ pub(crate) struct Walk<'t, 'w, 's> {
     pub base: u8,
 }
 
-impl<'t> Walk<'t, '_, '_> {
+impl Walk<'_, '_, '_> {
     /// Writes the sections. Says how addresses of endpoints are stored.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl<'t> Walk<'t, '_, '_> {
             if !in_v4.any() && !in_v6.any() {
                 part.check_endpoints()?;
             }
-            for (is_v6, wanted) in [(false, in_v4), (true, in_v6)] {
+            for &(is_v6, wanted) in &[(false, in_v4), (true, in_v6)] {
                 if !wanted.any() {
                     continue;
                 }
@@ -83,11 +83,11 @@ fn put<'e, E: Entry + 'e>(entries: &mut impl Iterator<Item = &'e mut E>, slot: &
 }
 
 /// A service's part of the table.
-struct Part<'t> {
-    number: u32,
-    service: &'t Service,
-    frontends: &'t [Frontend],
-    endpoints: &'t [Endpoint],
+pub(crate) struct Part<'t> {
+    pub number: u32,
+    pub service: &'t Service,
+    pub frontends: &'t [Frontend],
+    pub endpoints: &'t [Endpoint],
 }
 
 impl<'t> Part<'t> {
@@ -133,9 +133,10 @@ impl<'t> Part<'t> {
         stored: Stored,
         out: &mut Writer<'_>,
     ) -> Result<Stored, Stop> {
-        let Self { number, service, frontends, endpoints } = *self;
-        let lists = lists(service, endpoints, v6, wanted, room).map_err(|fault| self.fault(fault))?;
-        RecordSource { number, service, table, endpoints, frontends, lists, v6 }.write(stored, out)
+        match lists(self.service, self.endpoints, v6, wanted, room) {
+            Ok(lists) => RecordSource { part: self, table, lists: &lists, v6 }.write(stored, out),
+            Err(fault) => Err(self.fault(fault).into()),
+        }
     }
 
     fn write_name(&self, table: &ServiceTable<'t>, out: &mut Writer<'_>) -> Option<()> {
