@@ -61,6 +61,13 @@ impl<'a> Writer<'a> {
         Some(())
     }
 
+    /// The next so many bytes, to be written by the caller.
+    pub fn take(&mut self, len: usize) -> Option<&mut [u8]> {
+        let start = self.at;
+        self.at = start.checked_add(len).filter(|end| *end <= self.out.len())?;
+        self.out.get_mut(start..self.at)
+    }
+
     /// What was written since `len` bytes were written.
     pub fn since(&mut self, len: usize) -> Option<&mut [u8]> {
         self.out.get_mut(len..self.at)

@@ -41,6 +41,18 @@ impl Placement {
         high(hash.wrapping_mul(MULTIPLIER.wrapping_add(u64::from(pilot) << 1)), self.shard_slots)
     }
 
+    /// The slots within its shard of a hash under the pilots from 0 on: an addition for each instead of a multiplication.
+    #[inline]
+    pub fn slots_in_shard(&self, hash: u64) -> impl Iterator<Item = u32> + use<> {
+        let (slots, step) = (self.shard_slots, hash << 1);
+        let mut next = hash.wrapping_mul(MULTIPLIER);
+        core::iter::repeat_with(move || {
+            let product = next;
+            next = next.wrapping_add(step);
+            high(product, slots)
+        })
+    }
+
     /// The slot of a hash under its bucket's pilot.
     #[inline]
     pub fn slot(&self, hash: u64, pilot: u8) -> u32 {

@@ -1,57 +1,72 @@
-//! Compiles and opens a table, each a function of its own whose instructions callgrind counts:
+//! Instructions that the compiler takes for a frontend, and the check of a program for one. `instructions.sh` runs it.
 //!
-//! ```text
-//! valgrind --tool=callgrind --toggle-collect='compile_instructions::compiling' compile_instructions 10000
-//! ```
-//!
-//! divided by the number of frontends, which is printed. The argument is that number.
+//! The kinds of tables are those of `benches/compile.rs`, which says how long they take.
 
-use natlet_core::{Program, ServiceTable, compile, max_len, scratch_len};
+use natlet_core::{Program, compile, max_len, scratch_len};
+use natlet_core_bench::instructions::{Operation, counted, run};
 use natlet_core_bench::tables::Table;
 use std::hint::black_box;
-use std::time::Instant;
 
 fn main() {
-    let frontends = std::env::args().nth(1).map_or(10_000, |n| n.parse().expect("a number of frontends"));
-    let table = Table::of_ten_endpoints(frontends, 1);
-    let sorted = table.clone().sorted_by_name();
-    let (table, sorted) = (table.as_table(), sorted.as_table());
+    run(OPERATIONS);
+}
+
+const OPERATIONS: &[Operation] = &[
+    ("compile, ten endpoints, 1000 frontends", || compiling(&ten_endpoints(1_000))),
+    ("compile, ten endpoints, 10000 frontends", || compiling(&ten_endpoints(10_000))),
+    ("compile, ten endpoints, 100000 frontends", || compiling(&ten_endpoints(100_000))),
+    ("compile, ten endpoints, any order, 1000 frontends", || compiling(&Table::of_ten_endpoints(1_000, 1))),
+    ("compile, ten endpoints, any order, 10000 frontends", || compiling(&Table::of_ten_endpoints(10_000, 1))),
+    ("compile, ten endpoints, any order, 100000 frontends", || compiling(&Table::of_ten_endpoints(100_000, 1))),
+    ("compile, two endpoints, 1000 frontends", || compiling(&two_endpoints(1_000))),
+    ("compile, two endpoints, 10000 frontends", || compiling(&two_endpoints(10_000))),
+    ("compile, two endpoints, 100000 frontends", || compiling(&two_endpoints(100_000))),
+    ("compile, two endpoints, any order, 1000 frontends", || compiling(&Table::random(1_000, 1))),
+    ("compile, two endpoints, any order, 10000 frontends", || compiling(&Table::random(10_000, 1))),
+    ("compile, two endpoints, any order, 100000 frontends", || compiling(&Table::random(100_000, 1))),
+    ("compile, one endpoint, 1000 frontends", || compiling(&one_endpoint(1_000))),
+    ("compile, one endpoint, 10000 frontends", || compiling(&one_endpoint(10_000))),
+    ("compile, one endpoint, 100000 frontends", || compiling(&one_endpoint(100_000))),
+    ("compile, one service, 1000 frontends", || compiling(&Table::of_one_service(1_000, 1))),
+    ("compile, one service, 10000 frontends", || compiling(&Table::of_one_service(10_000, 1))),
+    ("compile, one service, 100000 frontends", || compiling(&Table::of_one_service(100_000, 1))),
+    ("verify, ten endpoints, 10000 frontends", || verifying(&ten_endpoints(10_000))),
+];
+
+// in the order of their names, as most sources of tables have them
+
+fn ten_endpoints(services: usize) -> Table {
+    Table::of_ten_endpoints(services, 1).sorted_by_name()
+}
+
+fn two_endpoints(frontends: usize) -> Table {
+    Table::random(frontends, 1).sorted_by_name()
+}
+
+fn one_endpoint(services: usize) -> Table {
+    Table::of_one_endpoint(services, 1).sorted_by_name()
+}
+
+/// Compiles once. Returns the number of frontends, which the count is divided by.
+fn compiling(table: &Table) -> u32 {
+    let frontends = number(table);
+    let table = table.as_table();
     let (mut scratch, mut out) = (vec![0; scratch_len(&table)], vec![0; max_len(&table)]);
-    let len = compiling(&table, &mut scratch, &mut out);
-    let sorted_len = compiling_sorted(&sorted, &mut scratch, &mut out);
-    assert_eq!(len, sorted_len);
-    opening(&out[..len]);
-    let (scratch_bytes, room) = (scratch.len() * 4, out.len());
-    println!("operations of each function: {frontends}; {len} bytes, {scratch_bytes} of scratch, {room} of room");
-    if std::env::args().nth(2).is_some() {
-        for _ in 0..5 {
-            let start = Instant::now();
-            compiling(&table, &mut scratch, &mut out);
-            let unsorted = start.elapsed();
-            let start = Instant::now();
-            compiling_sorted(&sorted, &mut scratch, &mut out);
-            let sorted = start.elapsed();
-            let start = Instant::now();
-            opening(&out[..len]);
-            println!("{unsorted:?}, sorted by name {sorted:?}, opened in {:?}", start.elapsed());
-        }
-    }
+    counted(1, |_| {
+        black_box(compile(&table, &mut scratch, &mut out).expect("a table that compiles"));
+    });
+    frontends
 }
 
-/// Services in random order of names.
-#[inline(never)]
-fn compiling(table: &ServiceTable<'_>, scratch: &mut [u32], out: &mut [u8]) -> usize {
-    black_box(compile(table, scratch, out).expect("a table that compiles"))
+/// `Program::new_checked`, once.
+fn verifying(table: &Table) -> u32 {
+    let bytes = table.compiled();
+    counted(1, |_| {
+        black_box(Program::new_checked(&bytes).expect("what compiles opens"));
+    });
+    number(table)
 }
 
-/// Services in the order of their names.
-#[inline(never)]
-fn compiling_sorted(table: &ServiceTable<'_>, scratch: &mut [u32], out: &mut [u8]) -> usize {
-    black_box(compile(table, scratch, out).expect("a table that compiles")) + black_box(0)
-}
-
-/// `Program::new_checked`.
-#[inline(never)]
-fn opening(bytes: &[u8]) {
-    black_box(Program::new_checked(bytes).expect("what compiles opens"));
+fn number(table: &Table) -> u32 {
+    u32::try_from(table.keys.len()).expect("not so many")
 }

@@ -96,6 +96,16 @@ impl Table {
     /// Services with one ClusterIP and ten endpoints each, in 10/8; in one of five each endpoint has a port of its own.
     #[must_use]
     pub fn of_ten_endpoints(services: usize, seed: u64) -> Self {
+        Self::of_endpoints(10, services, seed)
+    }
+
+    /// Services with one ClusterIP and one endpoint each, in 10/8.
+    #[must_use]
+    pub fn of_one_endpoint(services: usize, seed: u64) -> Self {
+        Self::of_endpoints(1, services, seed)
+    }
+
+    fn of_endpoints(endpoints: u32, services: usize, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let mut taken = HashSet::new();
         let mut table = Self::default();
@@ -104,7 +114,7 @@ impl Table {
             let key = Key { address, port: random_port(&mut random), protocol: Protocol::Tcp };
             if taken.insert(key) {
                 let own_ports = random.below(5) == 0;
-                table.add(&[key], 10, own_ports, &mut random);
+                table.add(&[key], endpoints, own_ports, &mut random);
             }
         }
         table

@@ -12,11 +12,10 @@ pub(crate) const fn max_len(addresses: usize) -> usize {
     addresses.saturating_mul(9).saturating_add(BLOCK)
 }
 
-/// Sorts addresses, given in any order in network order, and writes each once. Returns the section's length; `None` where
-/// the room is short.
-pub(crate) fn write_v4(addresses: &mut [Word], out: &mut [u8]) -> Option<usize> {
-    addresses.sort_unstable_by_key(|a| u32::from_be_bytes(*a));
-    let mut rest = distinct(addresses);
+/// Sorts addresses, given in any order in network order, and writes each once. `spare` is memory for as many. Returns the
+/// section's length; `None` where the room is short.
+pub(crate) fn write_v4(addresses: &mut [Word], spare: &mut [Word], out: &mut [u8]) -> Option<usize> {
+    let mut rest = distinct(sort_v4(addresses, spare)?);
     let mut len = 0_usize;
     while !rest.is_empty() {
         let block = out.get_mut(len..)?;
@@ -26,6 +25,35 @@ pub(crate) fn write_v4(addresses: &mut [Word], out: &mut [u8]) -> Option<usize> 
         len = len.checked_add(if rest.is_empty() { used } else { BLOCK })?;
     }
     Some(len)
+}
+
+/// Sorts by counting, one byte after the other from the last one on. Returns the one of the two that has the result.
+fn sort_v4<'s>(addresses: &'s mut [Word], spare: &'s mut [Word]) -> Option<&'s mut [Word]> {
+    let (mut from, mut to) = (addresses, spare);
+    for byte in (0..size_of::<Word>()).rev() {
+        let digit = |address: &Word| address.get(byte).copied().map(usize::from);
+        let mut places = [0_u32; 256];
+        for address in from.iter() {
+            let number = places.get_mut(digit(address)?)?;
+            *number = number.wrapping_add(1);
+        }
+        if places.contains(&count(from.len())) {
+            continue; // all have the same: the first bytes, mostly
+        }
+        let mut sum = 0_u32;
+        for place in &mut places {
+            let number = *place;
+            *place = sum;
+            sum = sum.wrapping_add(number);
+        }
+        for address in from.iter() {
+            let place = places.get_mut(digit(address)?)?;
+            *to.get_mut(index(*place))? = *address;
+            *place = place.wrapping_add(1);
+        }
+        (from, to) = (to, from);
+    }
+    Some(from)
 }
 
 /// Sorts IPv6 addresses and writes each once.

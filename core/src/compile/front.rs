@@ -1,19 +1,17 @@
-//! Writes everything before the records: header, node, frontend indices, ClusterIPs, record map.
+//! Writes everything before the record map: header, node, frontend indices, ClusterIPs.
 
 use super::cluster_ips;
-use super::entry::Entry;
+use super::entry::{Entry, cluster_ip_v4, cluster_ip_v6};
 use super::index::{self, Failure, Room};
 use super::work::Work;
 use crate::bytes::{Writer, count};
 use crate::error::CompileError;
+use crate::program::context;
 use crate::program::layout::{FLAG_V6, HEADER, HEADER6, Header};
-use crate::program::record::AddressForm;
-use crate::program::{context, map};
-use crate::table::{FrontendKind, ServiceTable};
-use core::net::IpAddr;
+use crate::table::ServiceTable;
 
-/// Upper bound of the length, in bytes, with this many frontends of each family and this many bytes of records.
-pub(crate) fn max_len(table: &ServiceTable<'_>, v4: usize, v6: usize, records: usize) -> usize {
+/// Upper bound of the length, in bytes, with this many frontends of each family.
+pub(crate) fn max_len(table: &ServiceTable<'_>, v4: usize, v6: usize) -> usize {
     [
         HEADER,
         HEADER6,
@@ -22,7 +20,6 @@ pub(crate) fn max_len(table: &ServiceTable<'_>, v4: usize, v6: usize, records: u
         index::max_len(v6, 22),
         cluster_ips::max_len(v4),
         v6.saturating_mul(16),
-        records / 255,
     ]
     .into_iter()
     .fold(0, usize::saturating_add)
@@ -34,8 +31,6 @@ pub(crate) struct Front<'t, 's> {
     /// The frontends, and room.
     pub work: Work<'s>,
     pub scratch: &'s mut [u32],
-    pub records: &'s [u8],
-    pub endpoint_form: AddressForm,
 }
 
 impl Front<'_, '_> {
@@ -56,36 +51,36 @@ impl Front<'_, '_> {
         let mut room = Room { scratch: self.scratch, shard_ends: self.work.shard_ends };
         let family = &mut self.work.v4;
         let built = index::build(family.entries, family.spare, forms.0, &mut room, out.get_mut(at..).ok_or(full)?);
-        header.v4 = built.map_err(|e| refusal(self.table, &e))?;
+        header.v4 = built.map_err(|e| refusal(self.table, &e, header.base_frontends))?;
         at = at.saturating_add(index_len(header.v4.slots(), forms.0.width(), header.v4.pilots()));
         let family = &mut self.work.v6;
         let built = index::build(family.entries, family.spare, forms.1, &mut room, out.get_mut(at..).ok_or(full)?);
-        header.v6 = built.map_err(|e| refusal(self.table, &e))?;
+        header.v6 = built.map_err(|e| refusal(self.table, &e, 0))?;
         at = at.saturating_add(index_len(header.v6.slots(), forms.1.width(), header.v6.pilots()));
 
-        let len = self.write_cluster_ips_v4(out.get_mut(at..).ok_or(full)?).ok_or(full)?;
+        let len = self.write_cluster_ips_v4(forms.0.base_word(), out.get_mut(at..).ok_or(full)?).ok_or(full)?;
         header.v4.cluster_ips = count(len);
         at = at.saturating_add(len);
         let len = self.write_cluster_ips_v6(out.get_mut(at..).ok_or(full)?).ok_or(full)?;
         header.v6.cluster_ips = count(len);
         at = at.saturating_add(len);
 
-        let mut map = Writer::new(out.get_mut(at..).ok_or(full)?);
-        self.write_map(&mut map).ok_or(full)?;
-        Ok(at.saturating_add(map.len()))
+        Ok(at)
     }
 
-    fn write_cluster_ips_v4(&mut self, out: &mut [u8]) -> Option<usize> {
+    fn write_cluster_ips_v4(&mut self, base: u32, out: &mut [u8]) -> Option<usize> {
         let family = &mut self.work.v4;
+        // the memory of a spare entry is for two addresses
         let (addresses, _) = family.spare.as_flattened_mut().as_chunks_mut::<4>();
+        let (addresses, spare) = addresses.split_at_mut_checked(family.entries.len())?;
         let mut len = 0_usize;
-        for entry in family.entries.iter() {
-            if let Some(IpAddr::V4(address)) = cluster_ip(entry) {
-                *addresses.get_mut(len)? = address.octets();
+        for &entry in family.entries.iter() {
+            if let Some(address) = cluster_ip_v4(entry) {
+                *addresses.get_mut(len)? = (address ^ base).to_be_bytes();
                 len = len.checked_add(1)?;
             }
         }
-        cluster_ips::write_v4(addresses.get_mut(..len)?, out)
+        cluster_ips::write_v4(addresses.get_mut(..len)?, spare.get_mut(..len)?, out)
     }
 
     fn write_cluster_ips_v6(&mut self, out: &mut [u8]) -> Option<usize> {
@@ -93,22 +88,12 @@ impl Front<'_, '_> {
         let (addresses, _) = family.spare.as_flattened_mut().as_chunks_mut::<16>();
         let mut len = 0_usize;
         for entry in family.entries.iter() {
-            if let Some(IpAddr::V6(address)) = cluster_ip(entry) {
-                *addresses.get_mut(len)? = address.octets();
+            if let Some(address) = cluster_ip_v6(entry) {
+                *addresses.get_mut(len)? = address;
                 len = len.checked_add(1)?;
             }
         }
         cluster_ips::write_v6(addresses.get_mut(..len)?, out)
-    }
-
-    fn write_map(&self, out: &mut Writer<'_>) -> Option<()> {
-        let mut pages = map::Pages::new(|entry| out.u8(entry));
-        let mut at = 0_u32;
-        while crate::bytes::index(at) < self.records.len() {
-            pages.start(at)?;
-            at = at.checked_add(map::record_len(self.records, self.endpoint_form, at)?)?;
-        }
-        pages.end(count(self.records.len()))
     }
 }
 
@@ -116,15 +101,11 @@ fn index_len(slots: u32, width: u8, pilots: u32) -> usize {
     crate::bytes::index(slots).saturating_mul(width.into()).saturating_add(crate::bytes::index(pilots))
 }
 
-fn cluster_ip(entry: &impl Entry) -> Option<IpAddr> {
-    entry.slot().filter(|slot| slot.kind == FrontendKind::ClusterIp).map(|slot| slot.address)
-}
-
 /// Says which frontends of the table have the same key.
-fn refusal<E: Entry>(table: &ServiceTable<'_>, failure: &Failure<E>) -> CompileError {
+fn refusal<E: Entry>(table: &ServiceTable<'_>, failure: &Failure<E>, base: u8) -> CompileError {
     let slot = match failure {
         Failure::Other(error) => return *error,
-        Failure::Duplicate(entry) => entry.slot(),
+        Failure::Duplicate(entry) => entry.slot(base),
     };
     let Some(slot) = slot else { return CompileError::Index };
     let mut found = table.services.iter().flat_map(|service| {

@@ -1,9 +1,9 @@
 //! Which endpoints a service may use from this node: kube-proxy's Cluster and Local lists (topology.go, CategorizeEndpoints).
 
+use super::items::{Fault, Found, Item, find, item, key, number, place, retain};
 use crate::bytes::index;
 use crate::table::{Endpoint, FrontendKind, Policy, Service};
 use core::cmp::Reverse;
-use core::net::IpAddr;
 
 /// Membership of an endpoint, kept in the top bits of its index while lists are made.
 const CLUSTER: u32 = 1 << 31;
@@ -11,37 +11,9 @@ const LOCAL: u32 = 1 << 30;
 /// Bits that hold the index.
 const INDEX: u32 = LOCAL - 1;
 
-/// An endpoint while lists are made: eight bytes that IPv4 endpoints are sorted by, which are address and port, then its
-/// index in the service.
-pub(crate) type Item = [u8; 12];
-
 /// The item's endpoint, of the service's.
 pub(crate) fn of_item<'e>(endpoints: &'e [Endpoint], item: &Item) -> Option<&'e Endpoint> {
-    endpoints.get(index(marked_index(item) & INDEX))
-}
-
-fn marked_index(&[.., a, b, c, d]: &Item) -> u32 {
-    u32::from_le_bytes([a, b, c, d])
-}
-
-/// Address and port of an IPv4 endpoint.
-pub(crate) fn place_v4(item: &Item) -> ([u8; 4], u16) {
-    let [low, high, d, c, b, a, ..] = *item;
-    ([a, b, c, d], u16::from_le_bytes([low, high]))
-}
-
-fn sort_key(item: &Item) -> u64 {
-    let [key @ .., _, _, _, _] = *item;
-    u64::from_le_bytes(key)
-}
-
-fn item(key: u64, index: u32) -> Item {
-    let mut item = [0; 12];
-    if let Some((first, last)) = item.split_first_chunk_mut::<8>() {
-        *first = key.to_le_bytes();
-        last.copy_from_slice(&index.to_le_bytes());
-    }
-    item
+    endpoints.get(index(number(item) & INDEX))
 }
 
 /// The endpoints of one service in one family, as a record stores them.
@@ -59,6 +31,10 @@ pub(crate) struct Lists<'s> {
     pub internal: Policy,
     /// External policy, Cluster where no external frontend asks for it.
     pub external: Policy,
+    /// The endpoints' port, if it is known that they share it.
+    pub port: Option<u16>,
+    /// It is known that the endpoints share their weight.
+    pub have_one_weight: bool,
 }
 
 /// What a service's frontends of one family ask for.
@@ -70,35 +46,49 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     pub fn add(&mut self, kind: FrontendKind) {
-        if kind.is_external() {
-            self.external = true;
-        } else {
-            self.cluster_ip = true;
-        }
+        self.external |= kind.is_external();
+        self.cluster_ip |= !kind.is_external();
+    }
+
+    pub fn any(self) -> bool {
+        self.cluster_ip || self.external
     }
 }
 
 /// Makes the lists in `room`, which holds at least as many entries as the service has endpoints.
-/// `None` where it is too short.
+///
+/// # Errors
+/// Where it is too short, or an endpoint of either family is at fault.
 pub(crate) fn lists<'s>(
     service: &Service,
     endpoints: &[Endpoint],
     v6: bool,
     wanted: Wanted,
     room: &'s mut [Item],
-) -> Option<Lists<'s>> {
+) -> Result<Lists<'s>, Fault> {
     let internal = if wanted.cluster_ip { service.internal_policy } else { Policy::Cluster };
     let external = if wanted.external { service.external_policy } else { Policy::Cluster };
     let need_cluster = (wanted.cluster_ip && internal == Policy::Cluster) || wanted.external;
     let need_local = internal == Policy::Local || external == Policy::Local;
-    let get = |item: &Item| of_item(endpoints, item);
 
-    let found = distinct(endpoints, v6, room)?;
-    if need_cluster && !need_local && endpoints.iter().all(|e| e.ready && e.hinted && e.weight != 0) {
+    let Found { items, port, have_one_weight, are_usual } = find(endpoints, v6, room)?;
+    if need_cluster && !need_local && are_usual {
         // as in most tables: one list that holds all
-        let (cluster, any) = (found.len(), !found.is_empty());
-        return Some(Lists { order: found, cluster, local: 0, any, internal, external });
+        let (cluster, any) = (items.len(), !items.is_empty());
+        return Ok(Lists { order: items, cluster, local: 0, any, internal, external, port, have_one_weight });
     }
+    let (order, [cluster, local], any) = categorize(endpoints, items, [need_cluster, need_local]).ok_or(Fault::Room)?;
+    Ok(Lists { order, cluster, local, any, internal, external, port, have_one_weight })
+}
+
+/// Keeps the items that are in the Cluster or the Local list, of those that are needed: Cluster only, both, Local only. Returns
+/// them, the lengths of the lists, and whether there is any that is usable.
+fn categorize<'s>(
+    endpoints: &[Endpoint],
+    found: &'s mut [Item],
+    [need_cluster, need_local]: [bool; 2],
+) -> Option<(&'s [Item], [usize; 2], bool)> {
+    let get = |item: &Item| of_item(endpoints, item);
     let len = retain(found, |i| get(i).is_some_and(|e| e.weight != 0 && (e.ready || e.fallback)));
     let usable = found.get_mut(..len)?;
 
@@ -113,7 +103,7 @@ pub(crate) fn lists<'s>(
         let in_local = need_local && e.local && if any_local_ready { e.ready } else { e.fallback };
         if in_cluster || in_local {
             let marks = if in_cluster { CLUSTER } else { 0 } | if in_local { LOCAL } else { 0 };
-            *usable.get_mut(kept)? = item(sort_key(&i), marked_index(&i) | marks);
+            *usable.get_mut(kept)? = item(key(&i), number(&i) | marks);
             kept = kept.checked_add(1)?;
             cluster = cluster.saturating_add(in_cluster.into());
             local = local.saturating_add(in_local.into());
@@ -123,83 +113,18 @@ pub(crate) fn lists<'s>(
     let order = usable.get_mut(..kept)?;
     if need_local {
         order.sort_unstable_by_key(|i| {
-            let marks = marked_index(i);
+            let marks = number(i);
             (Reverse(marks & CLUSTER), marks & LOCAL, get(i).map(place))
         });
     }
-    Some(Lists { order, cluster, local, any, internal, external })
-}
-
-/// The family's endpoints by address and port, of duplicates the preferred one. `None` where the room is short.
-fn distinct<'s>(endpoints: &[Endpoint], v6: bool, room: &'s mut [Item]) -> Option<&'s mut [Item]> {
-    let mut len = 0_usize;
-    for (i, e) in (0_u32..).zip(endpoints) {
-        let key = match e.address {
-            IpAddr::V4(a) if !v6 => u64::from(a.to_bits()) << 16 | u64::from(e.port),
-            IpAddr::V6(_) if v6 => 0,
-            _ => continue,
-        };
-        *room.get_mut(len)? = item(key, i);
-        len = len.checked_add(1)?;
-    }
-    let found = room.get_mut(..len)?;
-    let ascends = |found: &[Item]| found.is_sorted_by(|a, b| sort_key(a) < sort_key(b));
-    if !ascends(found) {
-        found.sort_unstable_by_key(sort_key);
-        if !ascends(found) {
-            len = sort_out_duplicates(endpoints, found); // or they are of IPv6
-        }
-    }
-    found.get_mut(..len)
-}
-
-/// Sorts by address and port, and moves of duplicates the preferred one to the front. Returns their number.
-fn sort_out_duplicates(endpoints: &[Endpoint], found: &mut [Item]) -> usize {
-    let get = |item: &Item| of_item(endpoints, item);
-    found.sort_unstable_by_key(|i| get(i).map(|e| (place(e), preference(e))));
-    let mut last = None;
-    retain(found, |i| {
-        let is_new = last != get(i).map(place);
-        last = get(i).map(place);
-        is_new
-    })
-}
-
-/// Address and port, in an order within a family.
-fn place(e: &Endpoint) -> (u128, u16) {
-    let address = match e.address {
-        IpAddr::V4(a) => a.to_bits().into(),
-        IpAddr::V6(a) => a.to_bits(),
-    };
-    (address, e.port)
-}
-
-/// Order in which duplicates of one address and port lie; the first wins, usable or not: local before remote
-/// (endpointslicecache.go), then ready, terminating, hinted, heavier.
-fn preference(e: &Endpoint) -> ([Reverse<bool>; 4], Reverse<u16>) {
-    ([e.local, e.ready, e.fallback, e.hinted].map(Reverse), Reverse(e.weight))
-}
-
-/// Moves the items that `keep` wants to the front, in their order, and returns their number.
-fn retain(items: &mut [Item], mut keep: impl FnMut(&Item) -> bool) -> usize {
-    let mut kept = 0_usize;
-    for at in 0..items.len() {
-        let Some(&item) = items.get(at) else { break };
-        if keep(&item) {
-            if let Some(place) = items.get_mut(kept) {
-                *place = item;
-            }
-            kept = kept.saturating_add(1);
-        }
-    }
-    kept
+    Some((order, [cluster, local], any))
 }
 
 #[cfg(test)]
 #[allow(clippy::pedantic, reason = "tests read better short")]
 mod tests {
     use super::*;
-    use core::net::Ipv4Addr;
+    use core::net::{IpAddr, Ipv4Addr};
     use std::vec;
     use std::vec::Vec;
 

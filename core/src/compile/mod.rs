@@ -4,23 +4,23 @@ mod cluster_ips;
 mod entry;
 mod front;
 mod index;
+mod items;
 mod lists;
 mod order;
 mod record;
+mod services;
+mod survey;
 mod work;
 
-use crate::bytes::{Word, Writer, count};
+use crate::bytes::{Writer, count};
 use crate::error::CompileError;
+use crate::program::checksum;
 use crate::program::layout::{CHECKSUM, FLAG_NAMES, FLAG_SHORT_ENDPOINTS, FLAG_SHORT_FRONTENDS, Header, ID};
-use crate::program::record::AddressForm;
-use crate::program::slot::Slot;
-use crate::program::{Name, checksum, names};
-use crate::table::{Endpoint, Frontend, FrontendKind, Service, ServiceTable, Span};
-use core::net::IpAddr;
-use entry::Entry;
+use crate::table::{Service, ServiceTable, Span};
 use front::Front;
-use lists::{Item, Wanted};
-use record::RecordSource;
+use record::Stop;
+use services::{Sections, Stored, Walk};
+use survey::Survey;
 use work::{Sizes, Work};
 
 /// Most entries of one kind in a table.
@@ -35,31 +35,54 @@ pub fn scratch_len(table: &ServiceTable<'_>) -> usize {
 /// [`compile`] needs.
 pub fn max_len(table: &ServiceTable<'_>) -> usize {
     let sizes = Sizes::most(table);
-    let records = max_records(table);
-    let names = table
-        .services
-        .iter()
-        .map(|s| room(s.name, table.text.len()).saturating_add(room(s.hosts, table.text.len())).saturating_add(4))
-        .fold(table.node.name.len().saturating_add(1), usize::saturating_add);
-    // a service may have a record, and with it a name, in both families
-    let front = front::max_len(table, sizes.v4, sizes.v6, records);
-    [front, records, names.saturating_mul(2), sizes.len()].into_iter().fold(0, usize::saturating_add)
+    Room::of(table, &sizes).len().saturating_add(sizes.len())
 }
 
-/// Upper bound of the length of the records, in bytes.
-fn max_records(table: &ServiceTable<'_>) -> usize {
-    // each service may have a record in both families: flags, three counts, port, extra entries but for lists
-    let services = table.services.len().saturating_mul(2 * 32);
-    let each = |room: &dyn Fn(&Service) -> usize| table.services.iter().map(room).fold(0, usize::saturating_add);
-    // address, port, weight
-    let endpoints = each(&|s| room(s.endpoints, table.endpoints.len()).saturating_mul(20));
+/// Upper bounds of the lengths of a program's parts, in bytes.
+struct Room {
+    /// Everything before the record map.
+    front: usize,
+    map: usize,
+    records: usize,
+    names: usize,
+}
+
+impl Room {
+    fn of(table: &ServiceTable<'_>, sizes: &Sizes) -> Self {
+        let (mut records, mut names) = (0_usize, table.node.name.len().saturating_add(1));
+        for s in table.services {
+            // a service may have a record, and with it a name, in both families
+            records = records.saturating_add(max_record(table, s).saturating_mul(2));
+            let text = room(s.name, table.text.len()).saturating_add(room(s.hosts, table.text.len()));
+            names = names.saturating_add(text.saturating_add(4).saturating_mul(2));
+        }
+        Self { front: front::max_len(table, sizes.v4, sizes.v6), map: records / 255, records, names }
+    }
+
+    fn len(&self) -> usize {
+        [self.front, self.map, self.records, self.names].into_iter().fold(0, usize::saturating_add)
+    }
+
+    /// Splits memory into the parts; the last one gets what is left.
+    fn split<'m>(&self, memory: &'m mut [u8]) -> Option<[&'m mut [u8]; 4]> {
+        let (front, rest) = memory.split_at_mut_checked(self.front)?;
+        let (map, rest) = rest.split_at_mut_checked(self.map)?;
+        let (records, names) = rest.split_at_mut_checked(self.records)?;
+        Some([front, map, records, names])
+    }
+}
+
+/// Upper bound of the length of half of a service's records, in bytes, and of an [`items::Item`].
+fn max_record(table: &ServiceTable<'_>, s: &Service) -> usize {
+    // flags, three counts, port, extra entries but for lists
+    let head = 32_usize;
+    // address, port, weight, of which each is in one of the records
+    let endpoints = room(s.endpoints, table.endpoints.len()).saturating_mul(10);
     // a load-balancer address can become a range of its own
-    let ranges = each(&|s| {
-        let own = room(s.frontends, table.frontends.len());
-        let ranges = room(s.source_ranges, table.ranges.len());
-        if ranges == 0 { 0 } else { ranges.saturating_add(own).saturating_mul(17) }
-    });
-    services.saturating_add(endpoints).saturating_add(ranges)
+    let own = room(s.frontends, table.frontends.len());
+    let ranges = room(s.source_ranges, table.ranges.len());
+    let ranges = if ranges == 0 { 0 } else { ranges.saturating_add(own).saturating_mul(9) };
+    head.saturating_add(endpoints).saturating_add(ranges)
 }
 
 /// Compiles a table. Returns the program's length; the program lies at the start of `out`.
@@ -72,39 +95,87 @@ fn max_records(table: &ServiceTable<'_>) -> usize {
 pub fn compile(table: &ServiceTable<'_>, scratch: &mut [u32], out: &mut [u8]) -> Result<usize, CompileError> {
     let full = CompileError::OutputTooSmall;
     check_limits(table)?;
-    let sizes = Sizes::of(table)?;
+    let Survey { sizes, ascends, frontends_octet } = Survey::of(table)?;
+    let room = Room::of(table, &sizes);
     let end = out.len().checked_sub(sizes.len()).ok_or(full)?;
     let (out, memory) = out.split_at_mut_checked(end).ok_or(full)?;
     let mut work = Work::new(&sizes, memory).ok_or(full)?;
-    order::check_services(table)?;
-    order::sort_services(table, work.order)?;
+    if ascends {
+        order::keep(work.order); // as most sources of tables have them
+    } else {
+        let room = out.as_chunks_mut().0.get_mut(..sizes.services).ok_or(full)?;
+        order::sort_services(table, room, work.order)?;
+    }
 
     // Records come first, behind the largest front there can be: the width of the slots depends on their length.
-    let short = Shortness::of(table, work.endpoints);
-    let start = front::max_len(table, sizes.v4, sizes.v6, max_records(table));
-    let (front_out, back) = out.split_at_mut_checked(start).ok_or(full)?;
-    let mut records = Writer::new(back);
-    write_records(table, &mut work, short.endpoint_form(), &mut records)?;
-    let records_len = records.len();
-    let width = Header::width_of(records_len).ok_or(CompileError::Limit)?;
-    let mut header = Header { width, records: count(records_len), ..Header::default() };
-    short.fill(&mut header);
-    let records = back.get(..records_len).ok_or(full)?;
-    let order = &*work.order;
-    let spare = (work.endpoints, work.shard_ends);
-    let work = Work { order: &mut [], endpoints: spare.0, shard_ends: spare.1, v4: work.v4, v6: work.v6 };
-    let endpoint_form = short.endpoint_form();
-    let front_len = Front { table, work, scratch, records, endpoint_form }.write(&mut header, front_out)?;
-
-    let records_end = front_len.checked_add(records_len).ok_or(full)?;
-    out.copy_within(start..start.saturating_add(records_len), front_len);
-    let mut rest = Writer::new(out.get_mut(records_end..).ok_or(full)?);
-    write_names(table, order, &mut rest)?;
-    header.names = count(rest.len());
-    header.flags |= FLAG_NAMES;
-    let len = records_end.checked_add(rest.len()).ok_or(full)?;
+    let parts = room.split(out).ok_or(full)?;
+    let (lens, stored) = write_services(table, &mut work, frontends_octet, parts)?;
+    let mut header = header_of(&lens, frontends_octet, stored)?;
+    let front_out = out.get_mut(..room.front).ok_or(full)?;
+    let mut len = Front { table, work, scratch }.write(&mut header, front_out)?;
+    let mut start = room.front;
+    for (used, reserved) in [(lens.map, room.map), (lens.records, room.records), (lens.names, 0)] {
+        out.copy_within(start..start.saturating_add(used), len);
+        start = start.saturating_add(reserved);
+        len = len.saturating_add(used);
+    }
     finish(&mut header, out.get_mut(..len).ok_or(full)?)?;
     Ok(len)
+}
+
+/// Lengths of what is written service by service, in bytes.
+struct Lengths {
+    map: usize,
+    records: usize,
+    names: usize,
+}
+
+fn header_of(lens: &Lengths, frontends: Option<u8>, stored: Stored) -> Result<Header, CompileError> {
+    let width = Header::width_of(lens.records).ok_or(CompileError::Limit)?;
+    let mut header = Header {
+        flags: FLAG_NAMES,
+        width,
+        records: count(lens.records),
+        names: count(lens.names),
+        ..Header::default()
+    };
+    if let Some(base) = frontends {
+        header.flags |= FLAG_SHORT_FRONTENDS;
+        header.base_frontends = base;
+    }
+    if let Stored::Short(base) = stored {
+        header.flags |= FLAG_SHORT_ENDPOINTS;
+        header.base_endpoints = base;
+    }
+    Ok(header)
+}
+
+/// Writes map, records and names, each to the start of its part. Endpoints are read once, so that whether their addresses share
+/// an octet is found out while they are written; where they turn out not to, everything is written again.
+fn write_services(
+    table: &ServiceTable<'_>,
+    work: &mut Work<'_>,
+    frontends_octet: Option<u8>,
+    [_, map, records, names]: [&mut [u8]; 4],
+) -> Result<(Lengths, Stored), CompileError> {
+    let mut write = |stored| {
+        let (records, map, names) = (Writer::new(records), Writer::new(map), Writer::new(names));
+        let mut sections = Sections { records, map, names };
+        let node = u8::try_from(table.node.name.len()).map_err(|_| CompileError::Node)?;
+        let put = sections.names.u8(node).and_then(|()| sections.names.put(table.node.name.as_bytes()));
+        put.ok_or(CompileError::OutputTooSmall)?;
+        let stored = Walk { table, work, base: frontends_octet.unwrap_or(0) }.write(stored, &mut sections)?;
+        let Sections { records, map, names } = sections;
+        Ok((Lengths { map: map.len(), records: records.len(), names: names.len() }, stored))
+    };
+    match write(Stored::None) {
+        Err(Stop::OctetsDiffer) => write(Stored::Whole),
+        other => other,
+    }
+    .map_err(|stop| match stop {
+        Stop::Error(e) => e,
+        Stop::OctetsDiffer => CompileError::Limit, // whole addresses have all octets
+    })
 }
 
 /// Removes the names from a program, for firmware. `program` is a checked program's bytes; the result is shorter, has
@@ -136,156 +207,6 @@ fn check_limits(table: &ServiceTable<'_>) -> Result<(), CompileError> {
 
 fn service_at<'t>(table: &ServiceTable<'t>, i: u32) -> Option<&'t Service> {
     table.services.get(crate::bytes::index(i))
-}
-
-/// Which addresses are stored in three bytes.
-struct Shortness {
-    frontends: Option<u8>,
-    endpoints: Option<u8>,
-}
-
-impl Shortness {
-    fn of(table: &ServiceTable<'_>, room: &mut [Item]) -> Self {
-        let frontends = table.services.iter().filter_map(|s| s.frontends.of(table.frontends)).flatten();
-        let addresses = frontends.filter(|f| f.kind != FrontendKind::NodePort).map(|f| f.address);
-        Self { frontends: common_octet(addresses), endpoints: stored_octet(table, room) }
-    }
-
-    fn endpoint_form(&self) -> AddressForm {
-        AddressForm::new(self.endpoints)
-    }
-
-    fn fill(&self, header: &mut Header) {
-        if let Some(base) = self.frontends {
-            header.flags |= FLAG_SHORT_FRONTENDS;
-            header.base_frontends = base;
-        }
-        if let Some(base) = self.endpoints {
-            header.flags |= FLAG_SHORT_ENDPOINTS;
-            header.base_endpoints = base;
-        }
-    }
-}
-
-/// The first octet of all IPv4 endpoints that records store, if they share one and there are any. Endpoints that nothing
-/// leads to have no say: what decides alike is the same program.
-fn stored_octet(table: &ServiceTable<'_>, room: &mut [Item]) -> Option<u8> {
-    let shared = common_octet(table.endpoints.iter().map(|e| e.address));
-    let mut common = None;
-    for service in table.services {
-        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
-        let endpoints = service.endpoints.of(table.endpoints).unwrap_or(&[]);
-        let Some(wanted) = wanted(frontends, false) else { continue };
-        let order = lists::lists(service, endpoints, false, wanted, room)?.order;
-        let stored = order.iter().filter_map(|i| lists::of_item(endpoints, i));
-        let stored = stored.map(|e| e.address);
-        let first = stored.clone().next();
-        let octet = common_octet(stored);
-        if first.is_some() && (octet.is_none() || common.is_some_and(|c| Some(c) != octet)) {
-            return None;
-        }
-        common = common.or(octet);
-        if common.is_some() && shared.is_some() {
-            return shared; // all endpoints share it, and one is stored
-        }
-    }
-    common
-}
-
-/// The first octet of all IPv4 addresses, if they share one and there are any.
-fn common_octet(addresses: impl Iterator<Item = IpAddr>) -> Option<u8> {
-    let mut common = None;
-    for address in addresses {
-        if let IpAddr::V4(a) = address {
-            let [first, ..] = a.octets();
-            if common.is_some_and(|c| c != first) {
-                return None;
-            }
-            common = Some(first);
-        }
-    }
-    common
-}
-
-/// What a service's frontends of a family ask for; `None` if it has none there.
-fn wanted(frontends: &[Frontend], v6: bool) -> Option<Wanted> {
-    let mut wanted = Wanted::default();
-    frontends.iter().filter(|f| f.address.is_ipv6() == v6).for_each(|f| wanted.add(f.kind));
-    (wanted.cluster_ip || wanted.external).then_some(wanted)
-}
-
-fn check_frontend(service: u32, frontend: u32, f: &Frontend) -> Result<(), CompileError> {
-    let is_node_port = f.kind == FrontendKind::NodePort;
-    if f.port == 0 || f.address.is_unspecified() != is_node_port {
-        return Err(CompileError::Frontend { service, frontend });
-    }
-    Ok(())
-}
-
-fn check_endpoints(service: u32, s: &Service, endpoints: &[Endpoint]) -> Result<(), CompileError> {
-    match endpoints.iter().position(|e| e.port == 0 || e.address.is_unspecified()) {
-        Some(i) => Err(CompileError::Endpoint { service, endpoint: s.endpoints.start.saturating_add(count(i)) }),
-        None => Ok(()),
-    }
-}
-
-/// Writes all records, and gives the frontends their records' offsets.
-fn write_records(
-    table: &ServiceTable<'_>,
-    work: &mut Work<'_>,
-    form: AddressForm,
-    out: &mut Writer<'_>,
-) -> Result<(), CompileError> {
-    let (mut v4, mut v6) = (work.v4.entries.iter_mut(), work.v6.entries.iter_mut());
-    for &number in work.order.iter() {
-        let number = u32::from_le_bytes(number);
-        let span = CompileError::Span { service: number };
-        let Some(service) = service_at(table, number) else { continue };
-        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
-        let endpoints = service.endpoints.of(table.endpoints).unwrap_or(&[]);
-        check_endpoints(number, service, endpoints)?;
-        for is_v6 in [false, true] {
-            let Some(wanted) = wanted(frontends, is_v6) else { continue };
-            let lists =
-                lists::lists(service, endpoints, is_v6, wanted, work.endpoints).ok_or(CompileError::OutputTooSmall)?;
-            let record = count(out.len());
-            for (frontend, f) in (service.frontends.start..).zip(frontends) {
-                check_frontend(number, frontend, f)?;
-                let slot = Slot { address: f.address, protocol: service.protocol, port: f.port, kind: f.kind, record };
-                if f.address.is_ipv6() != is_v6 {
-                    continue;
-                }
-                if is_v6 { put_entry(&mut v6, &slot) } else { put_entry(&mut v4, &slot) }.ok_or(span)?;
-            }
-            RecordSource { number, service, table, endpoints, frontends, lists, v6: is_v6 }.write(form, out)?;
-        }
-    }
-    Ok(())
-}
-
-fn put_entry<'e, E: Entry + 'e>(entries: &mut impl Iterator<Item = &'e mut E>, slot: &Slot) -> Option<()> {
-    *entries.next()? = E::new(slot)?;
-    Some(())
-}
-
-fn write_names(table: &ServiceTable<'_>, order: &[Word], out: &mut Writer<'_>) -> Result<(), CompileError> {
-    let node = u8::try_from(table.node.name.len()).map_err(|_| CompileError::Node)?;
-    out.u8(node).and_then(|()| out.put(table.node.name.as_bytes())).ok_or(CompileError::OutputTooSmall)?;
-    for service in order.iter().filter_map(|&i| service_at(table, u32::from_le_bytes(i))) {
-        let frontends = service.frontends.of(table.frontends).unwrap_or(&[]);
-        for v6 in [false, true] {
-            if wanted(frontends, v6).is_some() {
-                let name = Name {
-                    name: table.name(service),
-                    protocol: service.protocol,
-                    service_type: service.service_type,
-                    hosts: service.hosts.of_str(table.text).unwrap_or(""),
-                };
-                names::write(&name, out).ok_or(CompileError::OutputTooSmall)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Computes the content id and seals the program.

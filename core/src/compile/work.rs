@@ -2,13 +2,12 @@
 
 use super::entry::{EntryV4, EntryV6};
 use super::index;
-use super::lists::Item;
+use super::items::Item;
 use crate::bytes::Word;
-use crate::error::CompileError;
 use crate::table::ServiceTable;
 
 /// How many there are of what needs room.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sizes {
     pub services: usize,
     /// Endpoints of the service that has most.
@@ -29,22 +28,6 @@ impl Sizes {
             v4: table.frontends.len().saturating_sub(v6),
             v6,
         }
-    }
-
-    /// Of what services have. Spans that overlap so much that they hold more than there is are refused.
-    pub fn of(table: &ServiceTable<'_>) -> Result<Self, CompileError> {
-        let most = Self::most(table);
-        let mut sizes = Self { v4: 0, v6: 0, ..most };
-        for (service, s) in (0_u32..).zip(table.services) {
-            let frontends = s.frontends.of(table.frontends).ok_or(CompileError::Span { service })?;
-            let v6 = frontends.iter().filter(|f| f.address.is_ipv6()).count();
-            sizes.v6 = sizes.v6.saturating_add(v6);
-            sizes.v4 = sizes.v4.saturating_add(frontends.len().saturating_sub(v6));
-            if sizes.v4 > most.v4 || sizes.v6 > most.v6 {
-                return Err(CompileError::Span { service });
-            }
-        }
-        Ok(sizes)
     }
 
     fn shards(&self) -> usize {

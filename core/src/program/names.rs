@@ -70,5 +70,5 @@ pub(crate) fn write(name: &Name<'_>, out: &mut Writer<'_>) -> Option<()> {
     out.u8(u8::try_from(name.name.len()).ok()?)?;
     out.put(name.name.as_bytes())?;
     out.u16(u16::try_from(name.hosts.len()).ok()?)?;
-    out.put(name.hosts.as_bytes())
+    if name.hosts.is_empty() { Some(()) } else { out.put(name.hosts.as_bytes()) }
 }
