@@ -38,10 +38,11 @@ fn established(kind: Kind, flows: u32, way: Way) -> u32 {
         Way::There => there,
         Way::Back => back,
     };
-    let (mut random, mut frames) = (random(), frames.iter_mut());
+    let mut packets = packets(&mut frames);
+    let (mut random, mut packets) = (random(), packets.iter_mut());
     counted(flows, |_| {
-        let frame = frames.next().expect("a frame for each flow");
-        forward(&mut translator, &mut random, &mut frame[ETHERNET..]);
+        let packet = packets.next().expect("a packet of each flow");
+        forward(&mut translator, &mut random, packet);
     })
 }
 
@@ -49,9 +50,15 @@ fn established(kind: Kind, flows: u32, way: Way) -> u32 {
 fn first(kind: Kind) -> u32 {
     let mut translator = translator(1_024, true);
     let mut frames: Vec<_> = (0..1_000).map(|i| kind.frame(i, SYN)).collect();
-    let (mut random, mut frames) = (random(), frames.iter_mut());
+    let mut packets = packets(&mut frames);
+    let (mut random, mut packets) = (random(), packets.iter_mut());
     counted(1_000, |_| {
-        let frame = frames.next().expect("a frame for each flow");
-        forward(&mut translator, &mut random, &mut frame[ETHERNET..]);
+        let packet = packets.next().expect("a packet of each flow");
+        forward(&mut translator, &mut random, packet);
     })
+}
+
+/// The IP packets in frames.
+fn packets(frames: &mut [Vec<u8>]) -> Vec<&mut [u8]> {
+    frames.iter_mut().map(|f| &mut f[ETHERNET..]).collect()
 }

@@ -15,7 +15,7 @@ use super::time::Instant;
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
 use super::wire::transport::{Ports, header_len, rewrite};
-use super::wire::{Family, Fragment, IpHeader, WireError};
+use super::wire::{Family, Fragment, Hops, IpHeader, WireError};
 use super::{Hook, icmp_error};
 use crate::program::Program;
 use crate::table::Protocol;
@@ -38,7 +38,8 @@ pub(crate) struct Shared<'p> {
     pub timeouts: [u32; State::COUNT],
     pub fragment_timeout: u32,
     pub ports: PortRange,
-    pub decrement_hop_limit: bool,
+    /// Hops that forwarding a packet takes off, by [`Hook`].
+    pub hops: [Hops; 2],
     pub counters: Counters,
     pub limiter: Limiter,
 }
@@ -78,10 +79,11 @@ impl Shared<'_> {
         self.timeouts.get(usize::from(state as u8)).copied().unwrap_or(0)
     }
 
-    /// Whether forwarding a packet takes a hop off. What the node sends itself has not travelled yet.
+    /// Hops that forwarding a packet takes off.
     #[inline]
-    pub fn takes_hop(&self, hook: Hook) -> bool {
-        self.decrement_hop_limit && hook == Hook::Arriving
+    #[expect(clippy::indexing_slicing, reason = "there are two hooks")]
+    pub fn hops(&self, hook: Hook) -> Hops {
+        self.hops[hook as usize]
     }
 }
 
@@ -109,8 +111,8 @@ impl<A: Family> Lane<'_, A> {
         let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
         let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
         let known = self.flows.find(hash, &tuple, protocol);
-        let takes_hop = shared.takes_hop(at.hook);
-        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
+        let hops = shared.hops(at.hook);
+        let out_of_hops = hops.use_up(ip.hop_limit());
         let known = known.filter(|&(number, direction)| {
             out_of_hops || self.use_flow(shared, at.now, number, direction, protocol, payload)
         });
@@ -134,7 +136,7 @@ impl<A: Family> Lane<'_, A> {
             self.note(shared, at, follow(note_of(shared, at, &ip, fragment), &out));
         }
         rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
-        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
+        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, hops);
         Outcome::Forward
     }
 
@@ -190,11 +192,11 @@ impl<A: Family> Lane<'_, A> {
             return Outcome::Drop(DropReason::FragmentWithoutFirst);
         };
         let Some((source, destination, delta)) = note.rewriting() else { return Outcome::Pass };
-        let takes_hop = shared.takes_hop(at.hook);
-        if takes_hop && ip.hop_limit() <= 1 {
+        let hops = shared.hops(at.hook);
+        if hops.use_up(ip.hop_limit()) {
             return Outcome::Drop(DropReason::Unanswerable);
         }
-        ip.rewrite(source, destination, delta, takes_hop);
+        ip.rewrite(source, destination, delta, hops);
         Outcome::Forward
     }
 

@@ -9,7 +9,7 @@ use super::keys::HashKeys;
 use super::state::State;
 use super::time::Instant;
 use super::wire::address::Address;
-use crate::bytes::{count, index, scale};
+use crate::bytes::{count, index};
 use crate::table::Protocol;
 
 /// Memory of the flow index: four links, 16 bytes. [`buckets_for`] says how many a number of flows needs.
@@ -18,16 +18,19 @@ use crate::table::Protocol;
 pub struct Bucket([u32; 4]);
 
 impl Bucket {
-    /// An empty bucket, to fill arrays with.
+    /// A bucket to fill arrays with: zeros, which a linker leaves out of an image.
     pub const EMPTY: Self = Self([0; 4]);
 
+    /// A bucket without links.
+    const NO_LINKS: Self = Self([NO_LINK; 4]);
+
     fn room(&self) -> usize {
-        self.0.iter().filter(|&&link| link >> NUMBER == 0).count()
+        self.0.iter().filter(|&&link| is_empty(link)).count()
     }
 
     /// Writes a link where there is room for one; whether there was.
     fn put(&mut self, link: u32) -> bool {
-        let slot = self.0.iter_mut().find(|l| **l >> NUMBER == 0);
+        let slot = self.0.iter_mut().find(|l| is_empty(**l));
         slot.is_some_and(|slot| {
             *slot = link;
             true
@@ -40,10 +43,12 @@ pub const fn buckets_for(flows: usize) -> usize {
     flows.div_ceil(4).saturating_mul(3)
 }
 
-/// Where a link holds the entry's number plus one, in 23 bits. Below are eight bits of the hash and one for the direction.
+/// Where a link holds the entry's number, in 23 bits. Below are eight bits of the hash and one for the direction.
 const NUMBER: u32 = 9;
-/// Most flows that a link can name.
-const MAX_FLOWS: u32 = (1 << 23) - 2;
+/// Most flows that a link can name: all but the last number.
+const MAX_FLOWS: u32 = NO_LINK >> NUMBER;
+/// A link that names nothing, and so no entry either, whatever the hash that it seems to have.
+const NO_LINK: u32 = u32::MAX;
 /// Entries that are looked at for one to give up.
 const EVICTION_PROBES: usize = 16;
 
@@ -52,8 +57,6 @@ const EVICTION_PROBES: usize = 16;
 pub(crate) struct Table<'m, A> {
     flows: &'m mut [Flow<A>],
     buckets: &'m mut [Bucket],
-    /// How many of those there are.
-    bucket_count: u32,
     /// Number plus one of the first free entry.
     free: u32,
     live: u32,
@@ -75,7 +78,7 @@ impl<'m, A: Address> Table<'m, A> {
     pub fn new(flows: &'m mut [Flow<A>], buckets: &'m mut [Bucket]) -> Self {
         let usable = flows.len().min(index(MAX_FLOWS));
         let (flows, _) = flows.split_at_mut_checked(usable).unwrap_or_default();
-        buckets.fill(Bucket::EMPTY);
+        buckets.fill(Bucket::NO_LINKS);
         let mut next = count(flows.len());
         // the first entries are used first
         for flow in flows.iter_mut().rev() {
@@ -84,8 +87,7 @@ impl<'m, A: Address> Table<'m, A> {
             next = next.wrapping_sub(1);
         }
         let free = u32::from(!flows.is_empty());
-        let bucket_count = count(buckets.len());
-        Self { flows, buckets, bucket_count, free, live: 0, hand: 0 }
+        Self { flows, buckets, free, live: 0, hand: 0 }
     }
 
     /// Flows in use.
@@ -115,7 +117,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// The flow that packets with this tuple belong to, and their direction.
     pub fn find(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
         for bucket in [self.first(hash), self.second(hash)] {
-            for &link in &self.buckets.get(index(bucket))?.0 {
+            for &link in &self.buckets.get(bucket)?.0 {
                 let (number, direction) = unlink(link);
                 if is_tagged(link, hash)
                     && let Some(flow) = self.flows.get(index(number))
@@ -150,21 +152,21 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     #[inline(always)]
-    fn promised(&mut self, bucket: u32, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
-        let links = &self.buckets.get(index(bucket))?.0;
+    fn promised(&mut self, bucket: usize, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
+        let links = &self.buckets.get(bucket)?.0;
         let (number, direction) = unlink(*links.iter().find(|&&link| is_tagged(link, hash))?);
         self.flows.get_mut(index(number)).map(|flow| (flow, direction))
     }
 
     #[inline]
-    fn first(&self, hash: u32) -> u32 {
-        scale(hash, self.bucket_count)
+    fn first(&self, hash: u32) -> usize {
+        scale(hash, self.buckets.len())
     }
 
     #[inline]
-    fn second(&self, hash: u32) -> u32 {
+    fn second(&self, hash: u32) -> usize {
         // depends on the low bits, where the first does on the high ones
-        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), self.bucket_count)
+        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), self.buckets.len())
     }
 
     /// Adds a flow that is not there in either direction; returns its number. `hashes` are those of its original and of its
@@ -228,8 +230,8 @@ impl<'m, A: Address> Table<'m, A> {
             let hash = Self::hash_of(&flow, direction, keys);
             let link = link(hash, number, direction);
             for bucket in [self.first(hash), self.second(hash)] {
-                if let Some(b) = self.buckets.get_mut(index(bucket)) {
-                    b.0.iter_mut().filter(|l| **l == link).for_each(|l| *l = 0);
+                if let Some(b) = self.buckets.get_mut(bucket) {
+                    b.0.iter_mut().filter(|l| **l == link).for_each(|l| *l = NO_LINK);
                 }
             }
         }
@@ -279,7 +281,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// Writes a link into one of its buckets; `false` where both are full.
     fn place(&mut self, hash: u32, link: u32) -> bool {
         let first = self.first(hash);
-        let room = |table: &Self, bucket| table.buckets.get(index(bucket)).map_or(0, Bucket::room);
+        let room = |table: &Self, bucket| table.buckets.get(bucket).map_or(0, Bucket::room);
         // the first bucket is the cheaper one to find, until it fills up: then the emptier one, so that none is full early
         let in_first = room(self, first);
         if in_first >= 2 {
@@ -307,24 +309,24 @@ impl<'m, A: Address> Table<'m, A> {
             }
         }
         // the new flow's own link, if it is there, counts as empty: that names no entry
-        let other = |l| if l >> NUMBER == link >> NUMBER { 0 } else { l };
+        let other = |l| if l >> NUMBER == link >> NUMBER { NO_LINK } else { l };
         let others = [first, second].map(|bucket| self.links(bucket).map(|l| unlink(other(l)).0));
         let Some(victim) = self.victim(others.as_flattened(), now, expired) else { return false };
         self.give_up(victim, keys, expired, gone);
         self.put(first, link) || self.put(second, link)
     }
 
-    fn links(&self, bucket: u32) -> [u32; 4] {
-        self.buckets.get(index(bucket)).map_or([0; 4], |b| b.0)
+    fn links(&self, bucket: usize) -> [u32; 4] {
+        self.buckets.get(bucket).map_or([0; 4], |b| b.0)
     }
 
-    fn put(&mut self, bucket: u32, link: u32) -> bool {
-        self.buckets.get_mut(index(bucket)).is_some_and(|b| b.put(link))
+    fn put(&mut self, bucket: usize, link: u32) -> bool {
+        self.buckets.get_mut(bucket).is_some_and(|b| b.put(link))
     }
 
     /// Moves one of a full bucket's links to its other bucket, if one of them has room there.
-    fn displace(&mut self, bucket: u32, keys: &HashKeys) -> bool {
-        let Some(links) = self.buckets.get(index(bucket)).map(|b| b.0) else { return false };
+    fn displace(&mut self, bucket: usize, keys: &HashKeys) -> bool {
+        let Some(links) = self.buckets.get(bucket).map(|b| b.0) else { return false };
         for (i, link) in links.into_iter().enumerate() {
             let (number, direction) = unlink(link);
             let Some(flow) = self.get(number) else { continue };
@@ -332,14 +334,20 @@ impl<'m, A: Address> Table<'m, A> {
             let (first, second) = (self.first(hash), self.second(hash));
             let other = if first == bucket { second } else { first };
             if other != bucket && self.put(other, link) {
-                if let Some(slot) = self.buckets.get_mut(index(bucket)).and_then(|b| b.0.get_mut(i)) {
-                    *slot = 0;
+                if let Some(slot) = self.buckets.get_mut(bucket).and_then(|b| b.0.get_mut(i)) {
+                    *slot = NO_LINK;
                 }
                 return true;
             }
         }
         false
     }
+}
+
+/// A hash scaled to a range, as [`crate::bytes::scale`] does it; below the range whatever that is.
+#[inline]
+const fn scale(hash: u32, range: usize) -> usize {
+    ((hash as u64).wrapping_mul(range as u64) >> 32) as usize
 }
 
 #[inline]
@@ -350,13 +358,18 @@ const fn tag(hash: u32) -> u32 {
 #[inline]
 fn link(hash: u32, number: u32, direction: Direction) -> u32 {
     let direction = u32::from(direction == Direction::Reply);
-    tag(hash) | direction << 8 | number.wrapping_add(1) << NUMBER
+    tag(hash) | direction << 8 | number << NUMBER
 }
 
 #[inline]
 const fn unlink(link: u32) -> (u32, Direction) {
     let direction = if link & 0x100 == 0 { Direction::Original } else { Direction::Reply };
-    ((link >> NUMBER).wrapping_sub(1), direction)
+    (link >> NUMBER, direction)
+}
+
+#[inline]
+const fn is_empty(link: u32) -> bool {
+    link >> NUMBER == NO_LINK >> NUMBER
 }
 
 /// Whether a link may be one of this hash. An empty link names no entry.
