@@ -443,6 +443,85 @@ fn time_wraps() {
     }
 }
 
+/// Each state's idle time, to the millisecond, on the short way and on the long one (RFC 4787 REQ-5, RFC 5382 REQ-5).
+#[test]
+fn idle_times() {
+    let (client, frontend, endpoint) = (socket("10.244.3.3:40000"), socket("10.96.0.10:80"), socket("10.244.2.9:8080"));
+    let there = |protocol, flags: &str| match protocol {
+        Protocol::Tcp => tcp(client, frontend, flags, b""),
+        _ => udp(client, frontend, b""),
+    };
+    let back = |protocol, flags: &str| match protocol {
+        Protocol::Tcp => tcp(endpoint, client, flags, b""),
+        _ => udp(endpoint, client, b""),
+    };
+    // packets that lead to a state (`<` from the endpoint), one that keeps it, and its idle time
+    for (protocol, packets, next, seconds) in [
+        (Protocol::Udp, &["S"][..], "S", 120),
+        (Protocol::Udp, &["S", "<"], "<", 300),
+        (Protocol::Udp, &["S", "<"], "S", 300),
+        (Protocol::Tcp, &["S"], "S", 240),
+        (Protocol::Tcp, &["S", "<SA"], "<SA", 240),
+        (Protocol::Tcp, &["S", "<SA", "A"], "A", 7_440),
+        (Protocol::Tcp, &["S", "<SA", "A"], "<A", 7_440),
+        (Protocol::Tcp, &["S", "<SA", "A", "FA"], "<A", 240),
+        (Protocol::Tcp, &["S", "<SA", "A", "FA", "<FA"], "A", 240),
+        (Protocol::Tcp, &["S", "<SA", "A", "R"], "A", 240),
+        (Protocol::Tcp, &["A"], "A", 240),
+    ] {
+        for late in [false, true] {
+            let mut rig = Rig::new(&node(), &[service(Protocol::Tcp), service(Protocol::Udp)]);
+            let send = |rig: &mut Rig, what: &str| match what.strip_prefix('<') {
+                Some(flags) => rig.send(&back(protocol, flags)),
+                None => rig.send(&there(protocol, what)),
+            };
+            packets.iter().for_each(|p| drop(send(&mut rig, p).forwarded()));
+            rig.now += seconds * 1_000 - u64::from(!late);
+            let out = send(&mut rig, next);
+            let ended = rig.t.counters().flows_expired;
+            assert_eq!(ended, u64::from(late), "{protocol} {packets:?}, then {next} after {seconds} s: {out:?}");
+        }
+    }
+}
+
+/// A packet may be told a time shortly before the last one's: nothing ends by that.
+#[test]
+fn a_clock_may_step_back_a_minute() {
+    let (client, frontend, endpoint) = (socket("10.244.3.3:40000"), socket("10.96.0.10:80"), socket("10.244.2.9:8080"));
+    for (protocol, start) in [(Protocol::Tcp, 1_000_000), (Protocol::Udp, 1_000_000), (Protocol::Tcp, 1 << 32)] {
+        let mut rig = Rig::new(&node(), &[service(Protocol::Tcp), service(Protocol::Udp)]);
+        rig.now = start;
+        let of = |from, to, flags: &str| match protocol {
+            Protocol::Tcp => tcp(from, to, flags, b""),
+            _ => udp(from, to, b""),
+        };
+        rig.send(&of(client, frontend, "S")).forwarded();
+        rig.send(&of(endpoint, client, "SA")).forwarded();
+        rig.send(&of(client, frontend, "A")).forwarded();
+        for back in [1, 60_000] {
+            rig.now = start - back;
+            assert_eq!(rig.t.expire(rig.time(), 999), 0);
+            rig.send(&of(client, frontend, "A")).forwarded();
+            rig.now = start;
+            rig.send(&of(endpoint, client, "A")).forwarded();
+        }
+        assert_eq!((rig.t.counters().flows_opened, rig.t.counters().flows_expired), (1, 0));
+    }
+}
+
+/// An endpoint that reaches itself through its service would answer itself past the node: it is masqueraded.
+#[test]
+fn an_endpoint_reaches_itself() {
+    for protocol in Protocol::ALL {
+        let mut rig = Rig::new(&node(), &[service(protocol)]);
+        let (itself, frontend) = (socket("10.244.2.9:40000"), socket("10.96.0.10:80"));
+        let out = rig.send(&packet(protocol, itself, frontend, true)).forwarded();
+        assert_eq!((out.source, out.to()), (ip("192.0.2.1"), socket("10.244.2.9:8080")));
+        let back = rig.send(&packet(protocol, out.to(), out.from(), false)).forwarded();
+        assert_eq!((back.from(), back.to()), (frontend, itself));
+    }
+}
+
 fn udp_of(i: u32) -> Vec<u8> {
     let client = SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0af4_0400 + i).into(), 5_000);
     udp(client, socket("10.96.0.10:80"), b"")

@@ -12,6 +12,7 @@ use super::reply::Answer;
 use super::state::{Segment, State, Step, sctp_step};
 use super::table::Table;
 use super::time::Instant;
+use super::wire::icmp::ICMPV6;
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
 use super::wire::transport::{Ports, header_len, rewrite};
@@ -249,5 +250,7 @@ const fn refused(error: WireError) -> Outcome {
 
 fn note_of<A: Family>(shared: &Shared<'_>, at: &Arrival<'_>, ip: &A::Header<'_>, fragment: Fragment) -> Fragments<A> {
     let addresses = (ip.source(), ip.destination());
-    Fragments::new(addresses, ip.protocol(), fragment, shared.fragment_timeout, at.now)
+    // RFC 8200 §4.5: the Next Header of later fragments may differ from the first's, and is not part of the key
+    let protocol = if A::ICMP == ICMPV6 { 0 } else { ip.protocol() };
+    Fragments::new(addresses, protocol, fragment, shared.fragment_timeout, at.now)
 }

@@ -15,8 +15,9 @@
 //! affinity.
 //!
 //! What it does not do: it does not verify checksums (an update keeps a wrong one wrong, and the receiver finds it), does
-//! not track TCP sequence numbers, and does not reassemble fragments. Packets
-//! that it passes are untouched, TTL included.
+//! not track TCP sequence numbers, and does not reassemble fragments. Packets that it passes are untouched, TTL included,
+//! and it does not know their connections: a client that talks to an endpoint directly and by its service, both from one
+//! port, gets the answers of both from the service.
 
 mod affinity;
 mod cache;

@@ -111,7 +111,7 @@ impl<A: Family> Lane<'_, A> {
                 }
             },
         };
-        if now.since(flow.seen) >= shared.timeout(P::STATE) {
+        if now.since_unchecked(flow.seen) >= shared.timeout(P::STATE) {
             return false;
         }
         flow.seen = now;

@@ -379,3 +379,91 @@ const fn is_tagged(link: u32, hash: u32) -> bool {
     let ([a, ..], [b, ..]) = (link.to_le_bytes(), hash.to_le_bytes());
     a == b
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
+    use super::super::wire::address::V4;
+    use super::super::wire::transport::Ports;
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const FLOWS: u32 = 200;
+
+    fn tuples(i: u32) -> [Tuple<V4>; 2] {
+        let of = |source, destination, port| Tuple {
+            source: V4(source),
+            destination: V4(destination),
+            ports: Ports::new(port, 80),
+        };
+        [of(i, 0x0a00_600a, (i >> 7) as u16), of(0x0900_f40a ^ i, i << 8, (i >> 3) as u16)]
+    }
+
+    /// The links of live flows lie in their buckets, once each, and nothing else does.
+    fn audit(table: &Table<'_, V4>, keys: &HashKeys, live: &[(u32, u32)]) {
+        let mut links: Vec<u32> = table.buckets.iter().flat_map(|b| b.0).filter(|&l| !is_empty(l)).collect();
+        let mut expected = vec![];
+        for &(i, number) in live {
+            for (tuple, direction) in tuples(i).iter().zip([Direction::Original, Direction::Reply]) {
+                let hash = keys.tuple(tuple.source, tuple.destination, tuple.ports, Protocol::Tcp);
+                expected.push(link(hash, number, direction));
+                assert_eq!(table.find(hash, tuple, Protocol::Tcp), Some((number, direction)), "{i}");
+                let places = [table.links(table.first(hash)), table.links(table.second(hash))];
+                assert!(places.as_flattened().contains(&link(hash, number, direction)));
+            }
+        }
+        links.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(links, expected);
+        assert_eq!((table.live() as usize, table.iter().count()), (live.len(), live.len()));
+    }
+
+    /// Flows come and go in a table that is full most of the time: no link is left behind, none is lost.
+    #[test]
+    fn links_are_those_of_live_flows() {
+        let (mut flows, mut buckets) = (vec![Flow::EMPTY; FLOWS as usize], vec![Bucket::EMPTY; 150]);
+        let keys = HashKeys::new([3, 4]);
+        let mut table = Table::<V4>::new(&mut flows, &mut buckets);
+        let mut live: Vec<(u32, u32)> = vec![];
+        let mut random = 1_u32;
+        let mut filled = 0;
+        for i in 1..60_000 {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            // leans to one side for a while, then to the other
+            if random % 8 < if i / 500 % 2 == 0 { 6 } else { 3 } && live.len() < FLOWS as usize {
+                let [original, reply] = tuples(i);
+                let hashes = [original, reply].map(|t| keys.tuple(t.source, t.destination, t.ports, Protocol::Tcp));
+                // established flows are never given up
+                let flow = || Flow::new(&original, &reply, Protocol::Tcp, State::Established, Instant::ZERO);
+                let mut gone = Gone::default();
+                if let Some(n) = table.insert(flow, hashes, (Instant::ZERO, &keys), |_| false, &mut gone) {
+                    live.push((i, n));
+                }
+                assert_eq!(gone, Gone::default());
+            } else if let Some(at) = (random >> 8).checked_rem(live.len() as u32) {
+                let (_, number) = live.swap_remove(at as usize);
+                table.remove(number, &keys);
+            }
+            filled += u32::from(live.len() == FLOWS as usize);
+            if i % 97 == 0 {
+                audit(&table, &keys, &live);
+            }
+        }
+        assert!(filled > 1_000, "the table was full {filled} times");
+        for (_, number) in core::mem::take(&mut live) {
+            table.remove(number, &keys);
+        }
+        audit(&table, &keys, &[]);
+    }
+
+    #[test]
+    fn what_is_empty_names_nothing() {
+        assert!(is_empty(NO_LINK) && !is_empty(link(u32::MAX, MAX_FLOWS - 1, Direction::Reply)));
+        assert_eq!(unlink(link(0xabcd, 77, Direction::Reply)), (77, Direction::Reply));
+        assert_eq!(unlink(link(0xabcd, 0, Direction::Original)), (0, Direction::Original));
+    }
+}
