@@ -261,15 +261,44 @@ fn hops_run_out() {
 #[test]
 fn echo_and_strangers_pass_untouched() {
     let mut rig = Rig::new(&node(), &[service(Protocol::Tcp)]);
-    let (a, b) = (socket("203.0.113.9:1"), socket("10.96.0.10:80"));
+    let (a, b) = (socket("203.0.113.9:1"), socket("192.0.2.1:80"));
     assert_eq!(rig.send(&raw(a, b, 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])), Out::Pass);
     assert_eq!(rig.send(&raw(a, b, 47, &[0; 30])), Out::Pass);
     assert_eq!(rig.send(&udp(a, socket("203.0.113.80:53"), b"?")), Out::Pass);
     let six = socket("[2001:db8:9::9]:1");
-    assert_eq!(rig.send(&raw(six, socket("[2001:db8:96::10]:80"), 58, &[128, 0, 1, 2, 0, 0, 0, 0])), Out::Pass);
+    assert_eq!(rig.send(&raw(six, socket("[2001:db8::1]:80"), 58, &[128, 0, 1, 2, 0, 0, 0, 0])), Out::Pass);
     let other = udp(a, socket("203.0.113.80:53"), b"?");
     assert_eq!(rig.send(&icmp_error(ip("203.0.113.80"), a.ip(), "port", &other, 28)), Out::Pass);
     assert_eq!(rig.t.counters().passed, 5);
+}
+
+/// kube-proxy's nftables backend refuses every protocol that a ClusterIP has no port of, and drops what is for an address
+/// that no service has; an answer or an error is no request.
+#[test]
+fn other_protocols_to_service_addresses() {
+    let mut rig = Rig::new(&node(), &[service(Protocol::Tcp)]);
+    let (four, six) = (socket("203.0.113.9:1"), socket("[2001:db8:9::9]:1"));
+    for (from, to, protocol, unreachable) in [
+        (four, "10.96.0.10:0", 1, [3, 3]),
+        (four, "10.96.0.10:0", 47, [3, 3]),
+        (six, "[2001:db8:96::10]:0", 58, [1, 4]),
+        (six, "[2001:db8:96::10]:0", 50, [1, 4]),
+    ] {
+        let echo = if from.is_ipv4() { 8 } else { 128 };
+        let asking = raw(from, socket(to), protocol, &[echo, 0, 1, 2, 0, 0, 0, 0]);
+        let answer = rig.send(&asking).replied();
+        assert_eq!((&answer.body[..2], answer.destination), (&unreachable[..], from.ip()), "{to}, protocol {protocol}");
+        assert_eq!(answer.body[8..], asking, "it is quoted");
+    }
+    for (from, to, protocol, kind) in [(four, "10.96.0.10:0", 1, 0), (six, "[2001:db8:96::10]:0", 58, 129)] {
+        assert_eq!(rig.send(&raw(from, socket(to), protocol, &[kind, 0, 1, 2, 0, 0, 0, 0])), Out::Pass, "no request");
+        assert_eq!(rig.send(&raw(from, socket(to), protocol, &[])), Out::Pass, "nothing");
+    }
+    for (from, to, protocol) in [(four, "10.96.0.77:0", 1), (six, "[2001:db8:96::77]:0", 47)] {
+        let kind = if protocol == 1 { 8 } else { 0 };
+        let asking = raw(from, socket(to), protocol, &[kind, 0, 1, 2, 0, 0, 0, 0]);
+        assert_eq!(rig.send(&asking), Out::Drop(DropReason::UnallocatedAddress), "{to}, protocol {protocol}");
+    }
 }
 
 #[test]

@@ -256,7 +256,7 @@ fn fragments_without_their_first_are_dropped() {
     let foreign = fragments(&udp(client, socket("203.0.113.80:53"), &[9; 90]), &[24], 9);
     assert_eq!(rig.send(&foreign[1]), Out::Drop(DropReason::FragmentWithoutFirst));
     assert_eq!((rig.send(&foreign[0]), rig.send(&foreign[1])), (Out::Pass, Out::Pass));
-    let echo = fragments(&raw(client, frontend, 1, &[8; 64]), &[32], 10);
+    let echo = fragments(&raw(client, socket("203.0.113.80:0"), 1, &[8; 64]), &[32], 10);
     assert_eq!((rig.send(&echo[0]), rig.send(&echo[1])), (Out::Pass, Out::Pass));
 
     // too tiny a first fragment could hide what it is (RFC 1858)

@@ -12,14 +12,16 @@ use super::reply::Answer;
 use super::state::{Segment, State, Step, sctp_step};
 use super::table::Table;
 use super::time::Instant;
-use super::wire::icmp::ICMPV6;
+use super::wire::icmp::{self, ICMPV6};
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
 use super::wire::transport::{Ports, header_len, rewrite};
 use super::wire::{Family, Fragment, Hops, IpHeader, WireError};
 use super::{Hook, icmp_error};
+use crate::decide::Verdict;
 use crate::program::Program;
 use crate::table::Protocol;
+use core::net::IpAddr;
 
 /// What is kept for one address family.
 #[derive(Debug)]
@@ -201,7 +203,8 @@ impl<A: Family> Lane<'_, A> {
         Outcome::Forward
     }
 
-    /// What has no ports: ICMP errors are about packets that have, all else passes.
+    /// What has no ports: ICMP errors are about packets that have; what asks for an answer is refused where a service's
+    /// address has nothing but ports; all else passes.
     fn other_protocol(
         &mut self,
         shared: &Shared<'_>,
@@ -210,10 +213,14 @@ impl<A: Family> Lane<'_, A> {
         payload: &mut [u8],
         fragment: Option<Fragment>,
     ) -> Outcome {
-        if fragment.is_none() && ip.protocol() == A::ICMP {
+        let first = payload.first().copied();
+        if fragment.is_none() && ip.protocol() == A::ICMP && first.is_some_and(|kind| icmp::is_error(A::ICMP, kind)) {
             return icmp_error::translate(self, shared, at, ip, payload);
         }
-        self.not_translated(shared, at, ip, fragment, Outcome::Pass)
+        let asks = first.is_some_and(|kind| icmp::asks(ip.protocol(), kind));
+        let outcome =
+            if asks { without_ports(shared, ip.source().to_ip(), ip.destination().to_ip()) } else { Outcome::Pass };
+        self.not_translated(shared, at, ip, fragment, outcome)
     }
 
     /// Later fragments of a packet that passes have to pass too.
@@ -236,6 +243,18 @@ impl<A: Family> Lane<'_, A> {
     fn note(&mut self, shared: &Shared<'_>, at: &Arrival<'_>, note: Fragments<A>) {
         // an older packet's fragments may lose their way; they are dropped and counted then
         let _ = self.fragments.put(note.hash(&shared.keys), note, at.now);
+    }
+}
+
+/// What becomes of a packet of another protocol: what becomes of a port that no service has.
+#[cold]
+#[inline(never)]
+fn without_ports(shared: &Shared<'_>, source: IpAddr, destination: IpAddr) -> Outcome {
+    let question = shared.program.packet(source, destination, Protocol::Udp, 0);
+    match shared.program.rule(&question, None).verdict {
+        Verdict::Reject => Outcome::Answer(Answer::Unreachable),
+        Verdict::Drop => Outcome::Drop(DropReason::UnallocatedAddress),
+        _ => Outcome::Pass,
     }
 }
 
