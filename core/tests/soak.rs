@@ -1,4 +1,5 @@
-//! A million flows through one translator while time runs: table and ports full most of the time, nothing left behind.
+//! A million flows through one translator while time runs and programs change: table and ports full most of the time,
+//! nothing left behind.
 #![allow(clippy::pedantic, reason = "tests read better short")]
 #![allow(
     clippy::unwrap_used,
@@ -15,13 +16,15 @@ use common::packet::{Read, socket, tcp, udp};
 use common::rig::{Out, ROOM, Rig, Room, program};
 use common::{NodeSpec, ServiceSpec, cidr, ip};
 use natlet_core::translate::{Config, DropReason, FlowInfo, PortRange, State, Timeouts};
-use natlet_core::{FrontendKind, Protocol};
+use natlet_core::{FrontendKind, Program, Protocol};
 use std::cmp::Reverse;
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 const FLOWS: usize = 2_000;
 const ENDPOINTS: u8 = 20;
+/// Those that are left after a swap.
+const HALF: u8 = 10;
 /// Ports of masqueraded connections: for 320 of TCP and as many of UDP, fewer than come.
 const PORTS: PortRange = PortRange::new(40_000, 40_015).unwrap();
 const MASQUERADED: usize = 16 * ENDPOINTS as usize;
@@ -40,6 +43,8 @@ enum Life {
 
 struct Soak {
     rig: Rig<'static, 'static>,
+    /// One with all endpoints, one with the first half of them.
+    programs: [Program<'static>; 2],
     random: u64,
     clients: u32,
     sent: u64,
@@ -47,23 +52,26 @@ struct Soak {
 
 impl Soak {
     fn new() -> Self {
-        let services = [Protocol::Tcp, Protocol::Udp].map(|protocol| {
-            let mut s = ServiceSpec::new(&format!("shop/{protocol}"))
-                .frontend(FrontendKind::ClusterIp, "10.96.0.10", 80)
-                .frontend(FrontendKind::LoadBalancer, "198.51.100.1", 80);
-            for i in 0..ENDPOINTS {
-                s = s.endpoint(&format!("10.244.2.{i}"), 8080);
-            }
-            s.protocol = protocol;
-            s
-        });
         let node =
             NodeSpec { addresses: vec![ip("192.0.2.1")], cluster: vec![cidr("10.244.0.0/16")], ..NodeSpec::default() };
+        let programs = [ENDPOINTS, HALF].map(|endpoints| {
+            let services = [Protocol::Tcp, Protocol::Udp].map(|protocol| {
+                let mut s = ServiceSpec::new(&format!("shop/{protocol}"))
+                    .frontend(FrontendKind::ClusterIp, "10.96.0.10", 80)
+                    .frontend(FrontendKind::LoadBalancer, "198.51.100.1", 80);
+                for i in 0..endpoints {
+                    s = s.endpoint(&format!("10.244.2.{i}"), 8080);
+                }
+                s.protocol = protocol;
+                s
+            });
+            program(&node, &services)
+        });
         let room = Room { flows: FLOWS, ..ROOM };
-        let mut rig = Rig::with(program(&node, &services), room, Config { ports: PORTS, ..Config::new([9, 9]) });
+        let mut rig = Rig::with(programs[0], room, Config { ports: PORTS, ..Config::new([9, 9]) });
         // the translator's clock of 32 bits comes to its end on the way
         rig.now = u64::from(u32::MAX) - 1_000_000;
-        Self { rig, random: 1, clients: 0, sent: 0 }
+        Self { rig, programs, random: 1, clients: 0, sent: 0 }
     }
 
     fn random(&mut self, below: u64) -> u64 {
@@ -152,19 +160,38 @@ impl Soak {
         opened
     }
 
-    /// Counters add up, no two flows share a tuple of answers, and every flow is found by its answers.
+    /// Takes the program with half of the endpoints, and the whole one again: the flows to the other half end, and no others.
+    fn swap(&mut self) {
+        let (before, now) = (self.flows(), self.rig.time());
+        let stays = |f: &FlowInfo| matches!(f.endpoint.ip(), IpAddr::V4(a) if a.octets()[3] < HALF);
+        let kept: Vec<FlowInfo> = before.iter().copied().filter(stays).collect();
+        let replaced = self.rig.t.replace_program(now, self.programs[1]);
+        assert_eq!((replaced.kept as usize, replaced.ended as usize), (kept.len(), before.len() - kept.len()));
+        assert_eq!(self.flows(), kept);
+        self.audit();
+        let kept = self.flows();
+        let replaced = self.rig.t.replace_program(now, self.programs[0]);
+        assert_eq!((replaced.kept as usize, replaced.ended), (kept.len(), 0));
+        assert_eq!(self.flows(), kept);
+    }
+
+    /// Counters add up, no two flows share a tuple of either side, and every flow is found from both sides.
     fn audit(&mut self) {
         let c = *self.rig.t.counters();
         let dropped: u64 = c.drops().map(|(_, n)| n).sum();
         assert_eq!(dropped, c.dropped(DropReason::TableFull) + c.dropped(DropReason::PortsExhausted));
         assert_eq!((c.passed, c.answered, c.forwarded + dropped), (0, 0, self.sent));
         let live = u64::from(self.rig.t.live_flows());
-        assert_eq!(c.flows_opened, live + c.flows_evicted + c.flows_expired);
+        assert_eq!(c.flows_opened, live + c.flows_evicted + c.flows_expired + c.flows_replaced);
         let flows = self.flows();
         assert_eq!(flows.len() as u64, live);
         let answers: HashSet<_> = flows.iter().map(|f| (f.protocol, f.endpoint, f.source)).collect();
         assert_eq!(answers.len(), flows.len());
+        let clients: HashSet<_> = flows.iter().map(|f| (f.protocol, f.client, f.frontend)).collect();
+        assert_eq!(clients.len(), flows.len());
         for f in flows.iter().filter(|f| order(f).0 != EXPIRED) {
+            let out = self.send(f.protocol, f.client, f.frontend, "A").forwarded();
+            assert_eq!((out.from(), out.to()), (f.source, f.endpoint));
             let back = self.send(f.protocol, f.endpoint, f.source, "A").forwarded();
             assert_eq!((back.from(), back.to()), (f.frontend, f.client));
         }
@@ -227,6 +254,9 @@ fn a_million_flows_leave_nothing_behind() {
         if i % 64 == 0 {
             soak.rig.t.expire(soak.rig.time(), 32);
         }
+        if i % 100_000 == 49_999 {
+            soak.swap();
+        }
         if i % 100_000 == 99_999 {
             soak.audit();
             if soak.rig.t.counters().flows_opened >= 1_000_000 {
@@ -236,8 +266,8 @@ fn a_million_flows_leave_nothing_behind() {
         }
     }
     let c = *soak.rig.t.counters();
-    for n in [c.flows_evicted, c.flows_expired, c.dropped(DropReason::TableFull), c.dropped(DropReason::PortsExhausted)]
-    {
+    let dropped = [DropReason::TableFull, DropReason::PortsExhausted].map(|reason| c.dropped(reason));
+    for n in [c.flows_evicted, c.flows_expired, c.flows_replaced, dropped[0], dropped[1]] {
         assert!(n > 1_000, "the soak reaches it: {c:?}");
     }
     assert!(checked > 500, "evictions looked at: {checked}");

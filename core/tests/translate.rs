@@ -261,15 +261,44 @@ fn hops_run_out() {
 #[test]
 fn echo_and_strangers_pass_untouched() {
     let mut rig = Rig::new(&node(), &[service(Protocol::Tcp)]);
-    let (a, b) = (socket("203.0.113.9:1"), socket("10.96.0.10:80"));
+    let (a, b) = (socket("203.0.113.9:1"), socket("192.0.2.1:80"));
     assert_eq!(rig.send(&raw(a, b, 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])), Out::Pass);
     assert_eq!(rig.send(&raw(a, b, 47, &[0; 30])), Out::Pass);
     assert_eq!(rig.send(&udp(a, socket("203.0.113.80:53"), b"?")), Out::Pass);
     let six = socket("[2001:db8:9::9]:1");
-    assert_eq!(rig.send(&raw(six, socket("[2001:db8:96::10]:80"), 58, &[128, 0, 1, 2, 0, 0, 0, 0])), Out::Pass);
+    assert_eq!(rig.send(&raw(six, socket("[2001:db8::1]:80"), 58, &[128, 0, 1, 2, 0, 0, 0, 0])), Out::Pass);
     let other = udp(a, socket("203.0.113.80:53"), b"?");
     assert_eq!(rig.send(&icmp_error(ip("203.0.113.80"), a.ip(), "port", &other, 28)), Out::Pass);
     assert_eq!(rig.t.counters().passed, 5);
+}
+
+/// kube-proxy's nftables backend refuses every protocol that a ClusterIP has no port of, and drops what is for an address
+/// that no service has; an answer or an error is no request.
+#[test]
+fn other_protocols_to_service_addresses() {
+    let mut rig = Rig::new(&node(), &[service(Protocol::Tcp)]);
+    let (four, six) = (socket("203.0.113.9:1"), socket("[2001:db8:9::9]:1"));
+    for (from, to, protocol, unreachable) in [
+        (four, "10.96.0.10:0", 1, [3, 3]),
+        (four, "10.96.0.10:0", 47, [3, 3]),
+        (six, "[2001:db8:96::10]:0", 58, [1, 4]),
+        (six, "[2001:db8:96::10]:0", 50, [1, 4]),
+    ] {
+        let echo = if from.is_ipv4() { 8 } else { 128 };
+        let asking = raw(from, socket(to), protocol, &[echo, 0, 1, 2, 0, 0, 0, 0]);
+        let answer = rig.send(&asking).replied();
+        assert_eq!((&answer.body[..2], answer.destination), (&unreachable[..], from.ip()), "{to}, protocol {protocol}");
+        assert_eq!(answer.body[8..], asking, "it is quoted");
+    }
+    for (from, to, protocol, kind) in [(four, "10.96.0.10:0", 1, 0), (six, "[2001:db8:96::10]:0", 58, 129)] {
+        assert_eq!(rig.send(&raw(from, socket(to), protocol, &[kind, 0, 1, 2, 0, 0, 0, 0])), Out::Pass, "no request");
+        assert_eq!(rig.send(&raw(from, socket(to), protocol, &[])), Out::Pass, "nothing");
+    }
+    for (from, to, protocol) in [(four, "10.96.0.77:0", 1), (six, "[2001:db8:96::77]:0", 47)] {
+        let kind = if protocol == 1 { 8 } else { 0 };
+        let asking = raw(from, socket(to), protocol, &[kind, 0, 1, 2, 0, 0, 0, 0]);
+        assert_eq!(rig.send(&asking), Out::Drop(DropReason::UnallocatedAddress), "{to}, protocol {protocol}");
+    }
 }
 
 #[test]
@@ -440,6 +469,85 @@ fn time_wraps() {
             "an idle flow is not used even before a sweep"
         );
         assert_eq!(rig.t.live_flows(), 0);
+    }
+}
+
+/// Each state's idle time, to the millisecond, on the short way and on the long one (RFC 4787 REQ-5, RFC 5382 REQ-5).
+#[test]
+fn idle_times() {
+    let (client, frontend, endpoint) = (socket("10.244.3.3:40000"), socket("10.96.0.10:80"), socket("10.244.2.9:8080"));
+    let there = |protocol, flags: &str| match protocol {
+        Protocol::Tcp => tcp(client, frontend, flags, b""),
+        _ => udp(client, frontend, b""),
+    };
+    let back = |protocol, flags: &str| match protocol {
+        Protocol::Tcp => tcp(endpoint, client, flags, b""),
+        _ => udp(endpoint, client, b""),
+    };
+    // packets that lead to a state (`<` from the endpoint), one that keeps it, and its idle time
+    for (protocol, packets, next, seconds) in [
+        (Protocol::Udp, &["S"][..], "S", 120),
+        (Protocol::Udp, &["S", "<"], "<", 300),
+        (Protocol::Udp, &["S", "<"], "S", 300),
+        (Protocol::Tcp, &["S"], "S", 240),
+        (Protocol::Tcp, &["S", "<SA"], "<SA", 240),
+        (Protocol::Tcp, &["S", "<SA", "A"], "A", 7_440),
+        (Protocol::Tcp, &["S", "<SA", "A"], "<A", 7_440),
+        (Protocol::Tcp, &["S", "<SA", "A", "FA"], "<A", 240),
+        (Protocol::Tcp, &["S", "<SA", "A", "FA", "<FA"], "A", 240),
+        (Protocol::Tcp, &["S", "<SA", "A", "R"], "A", 240),
+        (Protocol::Tcp, &["A"], "A", 240),
+    ] {
+        for late in [false, true] {
+            let mut rig = Rig::new(&node(), &[service(Protocol::Tcp), service(Protocol::Udp)]);
+            let send = |rig: &mut Rig, what: &str| match what.strip_prefix('<') {
+                Some(flags) => rig.send(&back(protocol, flags)),
+                None => rig.send(&there(protocol, what)),
+            };
+            packets.iter().for_each(|p| drop(send(&mut rig, p).forwarded()));
+            rig.now += seconds * 1_000 - u64::from(!late);
+            let out = send(&mut rig, next);
+            let ended = rig.t.counters().flows_expired;
+            assert_eq!(ended, u64::from(late), "{protocol} {packets:?}, then {next} after {seconds} s: {out:?}");
+        }
+    }
+}
+
+/// A packet may be told a time shortly before the last one's: nothing ends by that.
+#[test]
+fn a_clock_may_step_back_a_minute() {
+    let (client, frontend, endpoint) = (socket("10.244.3.3:40000"), socket("10.96.0.10:80"), socket("10.244.2.9:8080"));
+    for (protocol, start) in [(Protocol::Tcp, 1_000_000), (Protocol::Udp, 1_000_000), (Protocol::Tcp, 1 << 32)] {
+        let mut rig = Rig::new(&node(), &[service(Protocol::Tcp), service(Protocol::Udp)]);
+        rig.now = start;
+        let of = |from, to, flags: &str| match protocol {
+            Protocol::Tcp => tcp(from, to, flags, b""),
+            _ => udp(from, to, b""),
+        };
+        rig.send(&of(client, frontend, "S")).forwarded();
+        rig.send(&of(endpoint, client, "SA")).forwarded();
+        rig.send(&of(client, frontend, "A")).forwarded();
+        for back in [1, 60_000] {
+            rig.now = start - back;
+            assert_eq!(rig.t.expire(rig.time(), 999), 0);
+            rig.send(&of(client, frontend, "A")).forwarded();
+            rig.now = start;
+            rig.send(&of(endpoint, client, "A")).forwarded();
+        }
+        assert_eq!((rig.t.counters().flows_opened, rig.t.counters().flows_expired), (1, 0));
+    }
+}
+
+/// An endpoint that reaches itself through its service would answer itself past the node: it is masqueraded.
+#[test]
+fn an_endpoint_reaches_itself() {
+    for protocol in Protocol::ALL {
+        let mut rig = Rig::new(&node(), &[service(protocol)]);
+        let (itself, frontend) = (socket("10.244.2.9:40000"), socket("10.96.0.10:80"));
+        let out = rig.send(&packet(protocol, itself, frontend, true)).forwarded();
+        assert_eq!((out.source, out.to()), (ip("192.0.2.1"), socket("10.244.2.9:8080")));
+        let back = rig.send(&packet(protocol, out.to(), out.from(), false)).forwarded();
+        assert_eq!((back.from(), back.to()), (frontend, itself));
     }
 }
 

@@ -256,7 +256,7 @@ fn fragments_without_their_first_are_dropped() {
     let foreign = fragments(&udp(client, socket("203.0.113.80:53"), &[9; 90]), &[24], 9);
     assert_eq!(rig.send(&foreign[1]), Out::Drop(DropReason::FragmentWithoutFirst));
     assert_eq!((rig.send(&foreign[0]), rig.send(&foreign[1])), (Out::Pass, Out::Pass));
-    let echo = fragments(&raw(client, frontend, 1, &[8; 64]), &[32], 10);
+    let echo = fragments(&raw(client, socket("203.0.113.80:0"), 1, &[8; 64]), &[32], 10);
     assert_eq!((rig.send(&echo[0]), rig.send(&echo[1])), (Out::Pass, Out::Pass));
 
     // too tiny a first fragment could hide what it is (RFC 1858)
@@ -328,4 +328,82 @@ fn ipv6_fragments_and_extension_headers() {
     joined[6] = 17;
     joined[4..6].copy_from_slice(&48_u16.to_be_bytes());
     assert_eq!(read_valid(&joined).to(), socket("[2001:db8:244::9]:8080"));
+}
+
+/// RFC 8200 §4.5: only the first fragment's Next Header counts; a later one may have another. With options behind the
+/// fragment header, the first fragment's walk ends at UDP, a later one's at the options.
+#[test]
+fn ipv6_later_fragments_may_name_another_next_header() {
+    let mut rig = Rig::new(&node(), &services());
+    let whole = udp(socket("[2001:db8:9::9]:40000"), socket("[2001:db8:96::10]:80"), &[9; 40]);
+    let options = [17, 0, 1, 4, 0, 0, 0, 0];
+    let fragment = |next: u8, offset_and_more: u8, body: &[u8]| {
+        let mut p = [&whole[..40], &[next, 0, 0, offset_and_more, 0, 0, 0, 5], body].concat();
+        p[6] = 44;
+        let len = (p.len() - 40) as u16;
+        p[4..6].copy_from_slice(&len.to_be_bytes());
+        p
+    };
+    let first = rig.send(&fragment(60, 1, &[&options, &whole[40..56]].concat())).bytes();
+    assert_eq!(read(&first).destination, ip("2001:db8:244::9"));
+    for next in [60, 17, 59] {
+        let later = rig.send(&fragment(next, 24, &whole[56..])).bytes();
+        assert_eq!((&later[8..40], &later[48..]), (&first[8..40], &whole[56..]), "it follows the first: {next}");
+    }
+}
+
+/// A quotation of a datagram without a checksum stays without, and the error's own checksum stays right.
+#[test]
+fn errors_about_datagrams_without_a_checksum() {
+    for (client, frontend, router, _) in ENDS {
+        let mut rig = Rig::new(&node(), &services());
+        let mut sent = udp(socket(client), socket(frontend), b"no checksum");
+        let header = if socket(client).is_ipv4() { 20 } else { 40 };
+        sent[header + 6..header + 8].fill(0);
+        let Out::Forward(forwarded) = rig.send(&sent) else { panic!("forwarded") };
+        assert_eq!(forwarded[header + 6..header + 8], [0, 0]);
+        let from = ip(router);
+        let mut source = [0; 16];
+        let at = if from.is_ipv4() { 12 } else { 8 };
+        let len = if from.is_ipv4() { 4 } else { 16 };
+        source[..len].copy_from_slice(&forwarded[at..at + len]);
+        let to = if from.is_ipv4() { ip4(&source) } else { std::net::IpAddr::from(source) };
+        let out = rig.send(&icmp_error(from, to, "port", &forwarded, forwarded.len())).forwarded();
+        assert_eq!(out.destination, socket(client).ip());
+        assert_eq!(out.body[8 + header + 6..8 + header + 8], [0, 0], "still none");
+        assert_eq!(out.body[8 + header..8 + header + 4], sent[header..header + 4], "the ports that the client knows");
+    }
+}
+
+fn ip4(bytes: &[u8; 16]) -> std::net::IpAddr {
+    std::net::IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// What is behind the quoted packet is left as it is: padding, or an extension (RFC 4884) with an odd length.
+#[test]
+fn errors_with_more_than_the_quotation() {
+    for extra in [1, 2, 7, 40] {
+        let mut rig = Rig::new(&node(), &services());
+        let (client, frontend) = (socket("203.0.113.9:40000"), socket("10.96.0.10:80"));
+        let sent = udp(client, frontend, b"odd");
+        let forwarded = rig.send(&sent).bytes();
+        let quoted = [&forwarded[..], &[0xa5; 40][..extra]].concat();
+        let error = icmp_error(ip("10.244.2.254"), read(&forwarded).source, "port", &quoted, quoted.len());
+        let out = rig.send(&error).forwarded();
+        let (quote, behind) = out.body[8..].split_at(sent.len());
+        quotes(quote, &sent, sent.len(), Protocol::Udp);
+        assert_eq!(behind, &[0xa5; 40][..extra]);
+    }
+}
+
+/// RFC 5508 REQ-6: an error does not keep a flow.
+#[test]
+fn errors_refresh_nothing() {
+    let mut rig = Rig::new(&node(), &services());
+    let forwarded = rig.send(&udp(socket("203.0.113.9:40000"), socket("10.96.0.10:80"), b"data")).bytes();
+    let error = icmp_error(ip("10.244.2.254"), read(&forwarded).source, "port", &forwarded, 28);
+    rig.now += 119_999;
+    let _ = rig.send(&error).forwarded();
+    rig.now += 1;
+    assert_eq!(rig.send(&error), Out::Pass, "two minutes after the datagram");
 }

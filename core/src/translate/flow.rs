@@ -15,21 +15,12 @@ pub type FlowV6 = Flow<V6>;
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)] // an index
 pub enum Direction {
     /// From the client to the endpoint.
     Original,
     /// From the endpoint to the client.
     Reply,
-}
-
-impl Direction {
-    #[inline]
-    const fn opposite(self) -> Self {
-        match self {
-            Self::Original => Self::Reply,
-            Self::Reply => Self::Original,
-        }
-    }
 }
 
 /// One direction of a connection as its packets arrive.
@@ -122,8 +113,10 @@ impl<A: Address> Flow<A> {
     #[inline]
     pub(crate) const fn rewriting(&self, direction: Direction) -> Rewriting<A> {
         let complement = (direction as u16).wrapping_neg();
+        #[expect(clippy::indexing_slicing, reason = "there are two directions")]
+        let opposite = &self.tuples[(direction as usize ^ 1) & 1];
         Rewriting {
-            tuple: self.arriving(direction.opposite()).reversed(),
+            tuple: opposite.reversed(),
             address_delta: self.address_delta ^ complement,
             transport_delta: self.transport_delta ^ complement,
         }

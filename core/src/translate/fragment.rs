@@ -29,6 +29,7 @@ pub struct Fragments<A> {
     seen: Instant,
     /// Milliseconds; 0 in an entry that is not in use.
     timeout: u32,
+    /// Part of the key in IPv4 (RFC 791 §3.2); 0 in IPv6.
     protocol: u8,
 }
 

@@ -6,7 +6,7 @@ use super::flow::Tuple;
 use super::lane::{Arrival, Lane, Outcome, Shared};
 use super::wire::icmp::{ICMPV6, IcmpError};
 use super::wire::transport::{self, Ports};
-use super::wire::{Family, IpHeader, checksum};
+use super::wire::{Family, Hops, IpHeader, checksum};
 use crate::table::Protocol;
 
 /// Translates an ICMP error; passes one that is about nothing that is known here.
@@ -28,7 +28,8 @@ pub(crate) fn translate<A: Family>(
     if ip.destination() != answers.destination {
         return Outcome::Drop(DropReason::IcmpMismatch);
     }
-    if shared.takes_hop(at.hook) && ip.hop_limit() <= 1 {
+    let hops = shared.hops(at.hook);
+    if hops.use_up(ip.hop_limit()) {
         return Outcome::Drop(DropReason::Unanswerable);
     }
     let out = flow.rewriting(direction);
@@ -47,7 +48,7 @@ pub(crate) fn translate<A: Family>(
         change = checksum::add(change, outer);
     }
     error.update_checksum(change);
-    ip.rewrite(source, out.tuple.destination, outer, shared.takes_hop(at.hook));
+    ip.rewrite(source, out.tuple.destination, outer, hops);
     Outcome::Forward
 }
 
@@ -73,6 +74,6 @@ fn rewrite_quote<A: Family>(
 ) -> Option<()> {
     let (mut ip, payload) = A::Header::new_quoted(quote).ok()?;
     transport::rewrite(protocol, payload, sent.ports, transport_delta, len);
-    ip.rewrite(sent.source, sent.destination, address_delta, false);
+    ip.rewrite(sent.source, sent.destination, address_delta, Hops::NONE);
     Some(())
 }

@@ -46,8 +46,7 @@ impl HashKeys {
 const fn high(sum: u64) -> u32 {
     // a bijection: what follows from the theorem stays, and rows of ports do not become rows of buckets
     let h = (sum >> 32) as u32;
-    let h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);
-    h ^ (h >> 12)
+    (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d)
 }
 
 const fn mix(z: u64) -> u64 {

@@ -12,13 +12,16 @@ use super::reply::Answer;
 use super::state::{Segment, State, Step, sctp_step};
 use super::table::Table;
 use super::time::Instant;
+use super::wire::icmp::{self, ICMPV6};
 use super::wire::sctp::Sctp;
 use super::wire::tcp::Tcp;
 use super::wire::transport::{Ports, header_len, rewrite};
-use super::wire::{Family, Fragment, IpHeader, WireError};
+use super::wire::{Family, Fragment, Hops, IpHeader, WireError};
 use super::{Hook, icmp_error};
+use crate::decide::Verdict;
 use crate::program::Program;
 use crate::table::Protocol;
+use core::net::IpAddr;
 
 /// What is kept for one address family.
 #[derive(Debug)]
@@ -38,7 +41,8 @@ pub(crate) struct Shared<'p> {
     pub timeouts: [u32; State::COUNT],
     pub fragment_timeout: u32,
     pub ports: PortRange,
-    pub decrement_hop_limit: bool,
+    /// Hops that forwarding a packet takes off, by [`Hook`].
+    pub hops: [Hops; 2],
     pub counters: Counters,
     pub limiter: Limiter,
 }
@@ -78,10 +82,11 @@ impl Shared<'_> {
         self.timeouts.get(usize::from(state as u8)).copied().unwrap_or(0)
     }
 
-    /// Whether forwarding a packet takes a hop off. What the node sends itself has not travelled yet.
+    /// Hops that forwarding a packet takes off.
     #[inline]
-    pub fn takes_hop(&self, hook: Hook) -> bool {
-        self.decrement_hop_limit && hook == Hook::Arriving
+    #[expect(clippy::indexing_slicing, reason = "there are two hooks")]
+    pub fn hops(&self, hook: Hook) -> Hops {
+        self.hops[hook as usize]
     }
 }
 
@@ -109,8 +114,8 @@ impl<A: Family> Lane<'_, A> {
         let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
         let hash = shared.keys.tuple(tuple.source, tuple.destination, ports, protocol);
         let known = self.flows.find(hash, &tuple, protocol);
-        let takes_hop = shared.takes_hop(at.hook);
-        let out_of_hops = takes_hop && ip.hop_limit() <= 1;
+        let hops = shared.hops(at.hook);
+        let out_of_hops = hops.use_up(ip.hop_limit());
         let known = known.filter(|&(number, direction)| {
             out_of_hops || self.use_flow(shared, at.now, number, direction, protocol, payload)
         });
@@ -134,7 +139,7 @@ impl<A: Family> Lane<'_, A> {
             self.note(shared, at, follow(note_of(shared, at, &ip, fragment), &out));
         }
         rewrite(protocol, payload, out.tuple.ports, out.transport_delta, ip.payload_len());
-        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
+        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, hops);
         Outcome::Forward
     }
 
@@ -190,15 +195,16 @@ impl<A: Family> Lane<'_, A> {
             return Outcome::Drop(DropReason::FragmentWithoutFirst);
         };
         let Some((source, destination, delta)) = note.rewriting() else { return Outcome::Pass };
-        let takes_hop = shared.takes_hop(at.hook);
-        if takes_hop && ip.hop_limit() <= 1 {
+        let hops = shared.hops(at.hook);
+        if hops.use_up(ip.hop_limit()) {
             return Outcome::Drop(DropReason::Unanswerable);
         }
-        ip.rewrite(source, destination, delta, takes_hop);
+        ip.rewrite(source, destination, delta, hops);
         Outcome::Forward
     }
 
-    /// What has no ports: ICMP errors are about packets that have, all else passes.
+    /// What has no ports: ICMP errors are about packets that have; what asks for an answer is refused where a service's
+    /// address has nothing but ports; all else passes.
     fn other_protocol(
         &mut self,
         shared: &Shared<'_>,
@@ -207,10 +213,14 @@ impl<A: Family> Lane<'_, A> {
         payload: &mut [u8],
         fragment: Option<Fragment>,
     ) -> Outcome {
-        if fragment.is_none() && ip.protocol() == A::ICMP {
+        let first = payload.first().copied();
+        if fragment.is_none() && ip.protocol() == A::ICMP && first.is_some_and(|kind| icmp::is_error(A::ICMP, kind)) {
             return icmp_error::translate(self, shared, at, ip, payload);
         }
-        self.not_translated(shared, at, ip, fragment, Outcome::Pass)
+        let asks = first.is_some_and(|kind| icmp::asks(ip.protocol(), kind));
+        let outcome =
+            if asks { without_ports(shared, ip.source().to_ip(), ip.destination().to_ip()) } else { Outcome::Pass };
+        self.not_translated(shared, at, ip, fragment, outcome)
     }
 
     /// Later fragments of a packet that passes have to pass too.
@@ -236,6 +246,18 @@ impl<A: Family> Lane<'_, A> {
     }
 }
 
+/// What becomes of a packet of another protocol: what becomes of a port that no service has.
+#[cold]
+#[inline(never)]
+fn without_ports(shared: &Shared<'_>, source: IpAddr, destination: IpAddr) -> Outcome {
+    let question = shared.program.packet(source, destination, Protocol::Udp, 0);
+    match shared.program.rule(&question, None).verdict {
+        Verdict::Reject => Outcome::Answer(Answer::Unreachable),
+        Verdict::Drop => Outcome::Drop(DropReason::UnallocatedAddress),
+        _ => Outcome::Pass,
+    }
+}
+
 #[cold]
 const fn refused(error: WireError) -> Outcome {
     match error {
@@ -247,5 +269,7 @@ const fn refused(error: WireError) -> Outcome {
 
 fn note_of<A: Family>(shared: &Shared<'_>, at: &Arrival<'_>, ip: &A::Header<'_>, fragment: Fragment) -> Fragments<A> {
     let addresses = (ip.source(), ip.destination());
-    Fragments::new(addresses, ip.protocol(), fragment, shared.fragment_timeout, at.now)
+    // RFC 8200 §4.5: the Next Header of later fragments may differ from the first's, and is not part of the key
+    let protocol = if A::ICMP == ICMPV6 { 0 } else { ip.protocol() };
+    Fragments::new(addresses, protocol, fragment, shared.fragment_timeout, at.now)
 }

@@ -15,8 +15,9 @@
 //! affinity.
 //!
 //! What it does not do: it does not verify checksums (an update keeps a wrong one wrong, and the receiver finds it), does
-//! not track TCP sequence numbers, and does not reassemble fragments. Packets
-//! that it passes are untouched, TTL included.
+//! not track TCP sequence numbers, and does not reassemble fragments. Packets that it passes are untouched, TTL included,
+//! and it does not know their connections: a client that talks to an endpoint directly and by its service, both from one
+//! port, gets the answers of both from the service.
 
 mod affinity;
 mod cache;
@@ -45,8 +46,8 @@ use keys::HashKeys;
 use lane::{Arrival, Lane, Outcome, Shared};
 use limit::Limiter;
 use table::Table;
-use wire::Family;
 use wire::address::{V4, V6};
+use wire::{Family, Hops};
 
 pub use affinity::{Affinity, AffinityV4, AffinityV6};
 pub use drop_reason::{Counters, DropReason};
@@ -64,6 +65,7 @@ pub const MAX_REPLY: usize = V6::MAX_ERROR;
 
 /// How a packet came to be here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)] // an index
 pub enum Hook {
     /// It arrived from a network.
     Arriving,
@@ -202,7 +204,8 @@ impl<'m, 'p> Translator<'m, 'p> {
                 timeouts: config.timeouts.by_state(),
                 fragment_timeout: time::millis(config.timeouts.fragments),
                 ports: config.ports,
-                decrement_hop_limit: config.decrement_hop_limit,
+                // what the node sends itself has not travelled yet
+                hops: [if config.decrement_hop_limit { Hops::ONE } else { Hops::NONE }, Hops::NONE],
                 counters: Counters::default(),
                 limiter: Limiter::new(config.reply_limit),
             },
@@ -232,22 +235,27 @@ impl<'m, 'p> Translator<'m, 'p> {
         packet: &mut [u8],
         reply: &mut [u8],
     ) -> Action {
-        let is_v6 = |packet: &[u8]| packet.first().is_some_and(|b| b >> 4 == 6);
-        if self.v4.short_way(&mut self.shared, now, hook, packet)
-            || is_v6(packet) && short_way_v6(self, now, hook, packet)
-        {
+        if self.v4.short_way(&mut self.shared, now, hook, packet) || self.other_short_way(now, hook, packet) {
             return Action::Forward;
         }
         self.process_long(Arrival { now, hook, random }, packet, reply)
+    }
+
+    /// The short ways behind that of TCP over IPv4. UDP over IPv6 has none: it would take small machines 700 bytes of flash.
+    #[inline(never)]
+    fn other_short_way(&mut self, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
+        match packet.first().map(|b| b >> 4) {
+            Some(4) => self.v4.short_way_udp(&mut self.shared, now, hook, packet),
+            Some(6) => self.v6.short_way(&mut self.shared, now, hook, packet),
+            _ => false,
+        }
     }
 
     /// The same for what is not plain.
     #[inline(never)]
     fn process_long(&mut self, at: Arrival<'_>, packet: &mut [u8], reply: &mut [u8]) -> Action {
         match packet.first().map(|b| b >> 4) {
-            Some(4) if self.v4.short_way_udp(&mut self.shared, at.now, at.hook, packet) => Action::Forward,
             Some(4) => long_way(&mut self.shared, &mut self.v4, at, packet, reply),
-            // UDP over IPv6 has no short way: it would take small machines 700 bytes of flash.
             Some(6) => long_way(&mut self.shared, &mut self.v6, at, packet, reply),
             _ => {
                 self.shared.counters.count_drop(DropReason::Malformed);
@@ -270,11 +278,9 @@ impl<'m, 'p> Translator<'m, 'p> {
     /// The same where the new program lives elsewhere: the old one's memory is free again afterwards. So a device with
     /// two buffers can fill one while the other is in use.
     pub fn with_program<'q>(self, now: Instant, program: Program<'q>) -> (Translator<'m, 'q>, Replaced) {
-        let Shared { program: old, keys, timeouts, fragment_timeout, ports, decrement_hop_limit, counters, limiter } =
-            self.shared;
+        let Shared { program: old, keys, timeouts, fragment_timeout, ports, hops, counters, limiter } = self.shared;
         let is_same = old.content_id() == program.content_id();
-        let shared =
-            Shared { program, keys, timeouts, fragment_timeout, ports, decrement_hop_limit, counters, limiter };
+        let shared = Shared { program, keys, timeouts, fragment_timeout, ports, hops, counters, limiter };
         let mut next = Translator { shared, v4: self.v4, v6: self.v6 };
         let replaced = if is_same { Replaced { kept: next.live_flows(), ended: 0 } } else { next.adopt(now) };
         (next, replaced)
@@ -322,11 +328,6 @@ impl<'m, 'p> Translator<'m, 'p> {
         let v4 = self.v4.flows.iter().map(move |f| FlowInfo::of(f, now));
         v4.chain(self.v6.flows.iter().map(move |f| FlowInfo::of(f, now)))
     }
-}
-
-#[inline(never)] // each family its own frame of registers
-fn short_way_v6(translator: &mut Translator<'_, '_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
-    translator.v6.short_way(&mut translator.shared, now, hook, packet)
 }
 
 /// Handles a packet of one family that is not one for a short way, and counts it.

@@ -70,7 +70,7 @@ impl<A: Family> Lane<'_, A> {
     }
 
     /// The same for a UDP packet of an answered flow.
-    #[inline(never)] // so that TCP's is as small as may be
+    #[inline(always)]
     pub fn short_way_udp(&mut self, shared: &mut Shared<'_>, now: Instant, hook: Hook, packet: &mut [u8]) -> bool {
         self.short_way_of::<Udp<'_>, { udp::HEADER }>(shared, now, hook, packet)
     }
@@ -86,9 +86,8 @@ impl<A: Family> Lane<'_, A> {
         let opened = A::Header::new_plain::<N>(packet, P::PROTOCOL.number());
         let Some((mut ip, header)) = opened else { return false };
         let Some(ports) = Ports::of(header) else { return false };
-        let takes_hop = shared.takes_hop(hook);
         // also one that arrives without any, and that hooks which take none let pass
-        let out_of_hops = ip.hop_limit() <= u8::from(takes_hop);
+        let out_of_hops = ip.hop_limit() <= shared.hops(hook).count;
         if !P::is_plain(header) || out_of_hops {
             return false;
         }
@@ -103,7 +102,8 @@ impl<A: Family> Lane<'_, A> {
                 Some((flow, direction)) if is_it(flow, direction) => (flow, direction),
                 _ => {
                     // the link of another flow with the same tag may lie in front of its own
-                    let tuple = Tuple { source: ip.source(), destination: ip.destination(), ports };
+                    let (source, destination) = ip.addresses();
+                    let tuple = Tuple { source, destination, ports };
                     match self.flows.find_mut(hash, &tuple, P::PROTOCOL) {
                         Some((flow, direction)) if flow.is_in(P::PROTOCOL, P::STATE) => (flow, direction),
                         _ => return false,
@@ -111,13 +111,13 @@ impl<A: Family> Lane<'_, A> {
                 }
             },
         };
-        if now.since(flow.seen) >= shared.timeout(P::STATE) {
+        if now.since_unchecked(flow.seen) >= shared.timeout(P::STATE) {
             return false;
         }
         flow.seen = now;
         let out = flow.rewriting(direction);
         P::rewrite(header, out.tuple.ports, out.transport_delta);
-        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, takes_hop);
+        ip.rewrite(out.tuple.source, out.tuple.destination, out.address_delta, shared.hops(hook));
         count_one(&mut shared.counters.forwarded);
         true
     }

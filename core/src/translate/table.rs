@@ -9,7 +9,7 @@ use super::keys::HashKeys;
 use super::state::State;
 use super::time::Instant;
 use super::wire::address::Address;
-use crate::bytes::{count, index, scale};
+use crate::bytes::{count, index};
 use crate::table::Protocol;
 
 /// Memory of the flow index: four links, 16 bytes. [`buckets_for`] says how many a number of flows needs.
@@ -18,16 +18,19 @@ use crate::table::Protocol;
 pub struct Bucket([u32; 4]);
 
 impl Bucket {
-    /// An empty bucket, to fill arrays with.
+    /// A bucket to fill arrays with: zeros, which a linker leaves out of an image.
     pub const EMPTY: Self = Self([0; 4]);
 
+    /// A bucket without links.
+    const NO_LINKS: Self = Self([NO_LINK; 4]);
+
     fn room(&self) -> usize {
-        self.0.iter().filter(|&&link| link >> NUMBER == 0).count()
+        self.0.iter().filter(|&&link| is_empty(link)).count()
     }
 
     /// Writes a link where there is room for one; whether there was.
     fn put(&mut self, link: u32) -> bool {
-        let slot = self.0.iter_mut().find(|l| **l >> NUMBER == 0);
+        let slot = self.0.iter_mut().find(|l| is_empty(**l));
         slot.is_some_and(|slot| {
             *slot = link;
             true
@@ -40,10 +43,12 @@ pub const fn buckets_for(flows: usize) -> usize {
     flows.div_ceil(4).saturating_mul(3)
 }
 
-/// Where a link holds the entry's number plus one, in 23 bits. Below are eight bits of the hash and one for the direction.
+/// Where a link holds the entry's number, in 23 bits. Below are eight bits of the hash and one for the direction.
 const NUMBER: u32 = 9;
-/// Most flows that a link can name.
-const MAX_FLOWS: u32 = (1 << 23) - 2;
+/// Most flows that a link can name: all but the last number.
+const MAX_FLOWS: u32 = NO_LINK >> NUMBER;
+/// A link that names nothing, and so no entry either, whatever the hash that it seems to have.
+const NO_LINK: u32 = u32::MAX;
 /// Entries that are looked at for one to give up.
 const EVICTION_PROBES: usize = 16;
 
@@ -52,8 +57,6 @@ const EVICTION_PROBES: usize = 16;
 pub(crate) struct Table<'m, A> {
     flows: &'m mut [Flow<A>],
     buckets: &'m mut [Bucket],
-    /// How many of those there are.
-    bucket_count: u32,
     /// Number plus one of the first free entry.
     free: u32,
     live: u32,
@@ -75,7 +78,7 @@ impl<'m, A: Address> Table<'m, A> {
     pub fn new(flows: &'m mut [Flow<A>], buckets: &'m mut [Bucket]) -> Self {
         let usable = flows.len().min(index(MAX_FLOWS));
         let (flows, _) = flows.split_at_mut_checked(usable).unwrap_or_default();
-        buckets.fill(Bucket::EMPTY);
+        buckets.fill(Bucket::NO_LINKS);
         let mut next = count(flows.len());
         // the first entries are used first
         for flow in flows.iter_mut().rev() {
@@ -84,8 +87,7 @@ impl<'m, A: Address> Table<'m, A> {
             next = next.wrapping_sub(1);
         }
         let free = u32::from(!flows.is_empty());
-        let bucket_count = count(buckets.len());
-        Self { flows, buckets, bucket_count, free, live: 0, hand: 0 }
+        Self { flows, buckets, free, live: 0, hand: 0 }
     }
 
     /// Flows in use.
@@ -115,7 +117,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// The flow that packets with this tuple belong to, and their direction.
     pub fn find(&self, hash: u32, tuple: &Tuple<A>, protocol: Protocol) -> Option<(u32, Direction)> {
         for bucket in [self.first(hash), self.second(hash)] {
-            for &link in &self.buckets.get(index(bucket))?.0 {
+            for &link in &self.buckets.get(bucket)?.0 {
                 let (number, direction) = unlink(link);
                 if is_tagged(link, hash)
                     && let Some(flow) = self.flows.get(index(number))
@@ -150,21 +152,21 @@ impl<'m, A: Address> Table<'m, A> {
     }
 
     #[inline(always)]
-    fn promised(&mut self, bucket: u32, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
-        let links = &self.buckets.get(index(bucket))?.0;
+    fn promised(&mut self, bucket: usize, hash: u32) -> Option<(&mut Flow<A>, Direction)> {
+        let links = &self.buckets.get(bucket)?.0;
         let (number, direction) = unlink(*links.iter().find(|&&link| is_tagged(link, hash))?);
         self.flows.get_mut(index(number)).map(|flow| (flow, direction))
     }
 
     #[inline]
-    fn first(&self, hash: u32) -> u32 {
-        scale(hash, self.bucket_count)
+    fn first(&self, hash: u32) -> usize {
+        scale(hash, self.buckets.len())
     }
 
     #[inline]
-    fn second(&self, hash: u32) -> u32 {
+    fn second(&self, hash: u32) -> usize {
         // depends on the low bits, where the first does on the high ones
-        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), self.bucket_count)
+        scale(hash.wrapping_mul(0x9e37_79b9).wrapping_add(0x7f4a_7c15), self.buckets.len())
     }
 
     /// Adds a flow that is not there in either direction; returns its number. `hashes` are those of its original and of its
@@ -228,8 +230,8 @@ impl<'m, A: Address> Table<'m, A> {
             let hash = Self::hash_of(&flow, direction, keys);
             let link = link(hash, number, direction);
             for bucket in [self.first(hash), self.second(hash)] {
-                if let Some(b) = self.buckets.get_mut(index(bucket)) {
-                    b.0.iter_mut().filter(|l| **l == link).for_each(|l| *l = 0);
+                if let Some(b) = self.buckets.get_mut(bucket) {
+                    b.0.iter_mut().filter(|l| **l == link).for_each(|l| *l = NO_LINK);
                 }
             }
         }
@@ -279,7 +281,7 @@ impl<'m, A: Address> Table<'m, A> {
     /// Writes a link into one of its buckets; `false` where both are full.
     fn place(&mut self, hash: u32, link: u32) -> bool {
         let first = self.first(hash);
-        let room = |table: &Self, bucket| table.buckets.get(index(bucket)).map_or(0, Bucket::room);
+        let room = |table: &Self, bucket| table.buckets.get(bucket).map_or(0, Bucket::room);
         // the first bucket is the cheaper one to find, until it fills up: then the emptier one, so that none is full early
         let in_first = room(self, first);
         if in_first >= 2 {
@@ -307,24 +309,24 @@ impl<'m, A: Address> Table<'m, A> {
             }
         }
         // the new flow's own link, if it is there, counts as empty: that names no entry
-        let other = |l| if l >> NUMBER == link >> NUMBER { 0 } else { l };
+        let other = |l| if l >> NUMBER == link >> NUMBER { NO_LINK } else { l };
         let others = [first, second].map(|bucket| self.links(bucket).map(|l| unlink(other(l)).0));
         let Some(victim) = self.victim(others.as_flattened(), now, expired) else { return false };
         self.give_up(victim, keys, expired, gone);
         self.put(first, link) || self.put(second, link)
     }
 
-    fn links(&self, bucket: u32) -> [u32; 4] {
-        self.buckets.get(index(bucket)).map_or([0; 4], |b| b.0)
+    fn links(&self, bucket: usize) -> [u32; 4] {
+        self.buckets.get(bucket).map_or([0; 4], |b| b.0)
     }
 
-    fn put(&mut self, bucket: u32, link: u32) -> bool {
-        self.buckets.get_mut(index(bucket)).is_some_and(|b| b.put(link))
+    fn put(&mut self, bucket: usize, link: u32) -> bool {
+        self.buckets.get_mut(bucket).is_some_and(|b| b.put(link))
     }
 
     /// Moves one of a full bucket's links to its other bucket, if one of them has room there.
-    fn displace(&mut self, bucket: u32, keys: &HashKeys) -> bool {
-        let Some(links) = self.buckets.get(index(bucket)).map(|b| b.0) else { return false };
+    fn displace(&mut self, bucket: usize, keys: &HashKeys) -> bool {
+        let Some(links) = self.buckets.get(bucket).map(|b| b.0) else { return false };
         for (i, link) in links.into_iter().enumerate() {
             let (number, direction) = unlink(link);
             let Some(flow) = self.get(number) else { continue };
@@ -332,14 +334,20 @@ impl<'m, A: Address> Table<'m, A> {
             let (first, second) = (self.first(hash), self.second(hash));
             let other = if first == bucket { second } else { first };
             if other != bucket && self.put(other, link) {
-                if let Some(slot) = self.buckets.get_mut(index(bucket)).and_then(|b| b.0.get_mut(i)) {
-                    *slot = 0;
+                if let Some(slot) = self.buckets.get_mut(bucket).and_then(|b| b.0.get_mut(i)) {
+                    *slot = NO_LINK;
                 }
                 return true;
             }
         }
         false
     }
+}
+
+/// A hash scaled to a range, as [`crate::bytes::scale`] does it; below the range whatever that is.
+#[inline]
+const fn scale(hash: u32, range: usize) -> usize {
+    ((hash as u64).wrapping_mul(range as u64) >> 32) as usize
 }
 
 #[inline]
@@ -350,13 +358,18 @@ const fn tag(hash: u32) -> u32 {
 #[inline]
 fn link(hash: u32, number: u32, direction: Direction) -> u32 {
     let direction = u32::from(direction == Direction::Reply);
-    tag(hash) | direction << 8 | number.wrapping_add(1) << NUMBER
+    tag(hash) | direction << 8 | number << NUMBER
 }
 
 #[inline]
 const fn unlink(link: u32) -> (u32, Direction) {
     let direction = if link & 0x100 == 0 { Direction::Original } else { Direction::Reply };
-    ((link >> NUMBER).wrapping_sub(1), direction)
+    (link >> NUMBER, direction)
+}
+
+#[inline]
+const fn is_empty(link: u32) -> bool {
+    link >> NUMBER == NO_LINK >> NUMBER
 }
 
 /// Whether a link may be one of this hash. An empty link names no entry.
@@ -365,4 +378,92 @@ const fn is_tagged(link: u32, hash: u32) -> bool {
     // as bytes, which are compared where they are
     let ([a, ..], [b, ..]) = (link.to_le_bytes(), hash.to_le_bytes());
     a == b
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
+    use super::super::wire::address::V4;
+    use super::super::wire::transport::Ports;
+    use super::*;
+    use std::vec;
+    use std::vec::Vec;
+
+    const FLOWS: u32 = 200;
+
+    fn tuples(i: u32) -> [Tuple<V4>; 2] {
+        let of = |source, destination, port| Tuple {
+            source: V4(source),
+            destination: V4(destination),
+            ports: Ports::new(port, 80),
+        };
+        [of(i, 0x0a00_600a, (i >> 7) as u16), of(0x0900_f40a ^ i, i << 8, (i >> 3) as u16)]
+    }
+
+    /// The links of live flows lie in their buckets, once each, and nothing else does.
+    fn audit(table: &Table<'_, V4>, keys: &HashKeys, live: &[(u32, u32)]) {
+        let mut links: Vec<u32> = table.buckets.iter().flat_map(|b| b.0).filter(|&l| !is_empty(l)).collect();
+        let mut expected = vec![];
+        for &(i, number) in live {
+            for (tuple, direction) in tuples(i).iter().zip([Direction::Original, Direction::Reply]) {
+                let hash = keys.tuple(tuple.source, tuple.destination, tuple.ports, Protocol::Tcp);
+                expected.push(link(hash, number, direction));
+                assert_eq!(table.find(hash, tuple, Protocol::Tcp), Some((number, direction)), "{i}");
+                let places = [table.links(table.first(hash)), table.links(table.second(hash))];
+                assert!(places.as_flattened().contains(&link(hash, number, direction)));
+            }
+        }
+        links.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(links, expected);
+        assert_eq!((table.live() as usize, table.iter().count()), (live.len(), live.len()));
+    }
+
+    /// Flows come and go in a table that is full most of the time: no link is left behind, none is lost.
+    #[test]
+    fn links_are_those_of_live_flows() {
+        let (mut flows, mut buckets) = (vec![Flow::EMPTY; FLOWS as usize], vec![Bucket::EMPTY; 150]);
+        let keys = HashKeys::new([3, 4]);
+        let mut table = Table::<V4>::new(&mut flows, &mut buckets);
+        let mut live: Vec<(u32, u32)> = vec![];
+        let mut random = 1_u32;
+        let mut filled = 0;
+        for i in 1..60_000 {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            // leans to one side for a while, then to the other
+            if random % 8 < if i / 500 % 2 == 0 { 6 } else { 3 } && live.len() < FLOWS as usize {
+                let [original, reply] = tuples(i);
+                let hashes = [original, reply].map(|t| keys.tuple(t.source, t.destination, t.ports, Protocol::Tcp));
+                // established flows are never given up
+                let flow = || Flow::new(&original, &reply, Protocol::Tcp, State::Established, Instant::ZERO);
+                let mut gone = Gone::default();
+                if let Some(n) = table.insert(flow, hashes, (Instant::ZERO, &keys), |_| false, &mut gone) {
+                    live.push((i, n));
+                }
+                assert_eq!(gone, Gone::default());
+            } else if let Some(at) = (random >> 8).checked_rem(live.len() as u32) {
+                let (_, number) = live.swap_remove(at as usize);
+                table.remove(number, &keys);
+            }
+            filled += u32::from(live.len() == FLOWS as usize);
+            if i % 97 == 0 {
+                audit(&table, &keys, &live);
+            }
+        }
+        assert!(filled > 1_000, "the table was full {filled} times");
+        for (_, number) in core::mem::take(&mut live) {
+            table.remove(number, &keys);
+        }
+        audit(&table, &keys, &[]);
+    }
+
+    #[test]
+    fn what_is_empty_names_nothing() {
+        assert!(is_empty(NO_LINK) && !is_empty(link(u32::MAX, MAX_FLOWS - 1, Direction::Reply)));
+        assert_eq!(unlink(link(0xabcd, 77, Direction::Reply)), (77, Direction::Reply));
+        assert_eq!(unlink(link(0xabcd, 0, Direction::Original)), (0, Direction::Original));
+    }
 }

@@ -43,6 +43,16 @@ impl<'a> IcmpError<'a> {
     }
 }
 
+/// Whether a packet of a protocol without ports asks for an answer: all do but ICMP's that are no requests, which conntrack
+/// takes for the start of a connection neither (`nf_conntrack_proto_icmp.c`, `nf_conntrack_proto_icmpv6.c`, Linux 6.1).
+pub(crate) const fn asks(protocol: u8, kind: u8) -> bool {
+    match protocol {
+        ICMP => matches!(kind, 8 | 13 | 15 | 17), // echo, timestamp, information, address mask
+        ICMPV6 => matches!(kind, 128 | 139),      // echo, node information
+        _ => true,
+    }
+}
+
 /// Whether a message of this type reports an error and quotes a packet.
 pub(crate) const fn is_error(protocol: u8, kind: u8) -> bool {
     match protocol {

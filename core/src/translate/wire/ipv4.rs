@@ -1,11 +1,17 @@
 //! IPv4 headers (RFC 791).
 
 use super::address::V4;
-use super::checksum::{HOP, sum, update};
-use super::{Family, Fragment, IpHeader, WireError};
+use super::checksum::{sum, update};
+use super::{Family, Fragment, Hops, IpHeader, WireError};
+use crate::bytes::index;
 
 /// Length of a header without options.
 pub(crate) const HEADER: usize = 20;
+
+/// Longest packet.
+const MAX_LEN: usize = 0xffff;
+/// The first word without the type of service.
+const VERSION_AND_LENGTHS: u32 = 0xff00_ffff;
 
 /// Flag beside the fragment offset.
 const MORE_FRAGMENTS: u16 = 0x2000;
@@ -27,6 +33,23 @@ pub(crate) struct Ipv4<'a> {
 impl Ipv4<'_> {
     /// First byte of a packet without options: the version, and the header's length in words.
     pub const PLAIN: u8 = 0x45;
+
+    /// Both addresses as one word.
+    #[inline]
+    fn address_pair(&self) -> u64 {
+        self.header.last_chunk().map_or(0, |addresses| u64::from_ne_bytes(*addresses))
+    }
+}
+
+/// The first word of a packet of this length without options and without type of service.
+#[expect(clippy::cast_possible_truncation, reason = "the length of two headers")]
+const fn plain_start(len: usize) -> u32 {
+    ((Ipv4::PLAIN as u32) << 24).wrapping_add(len as u32)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+const fn low_half(word: u64) -> u32 {
+    word as u32
 }
 
 impl<'a> IpHeader<'a> for Ipv4<'a> {
@@ -51,18 +74,22 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
     #[inline(always)]
     fn new_plain<const N: usize>(bytes: &'a mut [u8], protocol: u8) -> Option<(Self, &'a mut [u8; N])> {
         let least = const { HEADER.saturating_add(N) };
-        let beyond = bytes.len().checked_sub(least)?;
+        let beyond = bytes.len().wrapping_sub(least);
+        if beyond > const { MAX_LEN.saturating_sub(HEADER.saturating_add(N)) } {
+            return None;
+        }
         let (header, rest) = bytes.split_first_chunk_mut::<HEADER>()?;
-        let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT == 0;
-        if header[0] != Self::PLAIN || header[9] != protocol || !is_whole {
+        // Version, header length and total length at once: where one of the first two is another, or the third is below
+        // the least, the difference is more than any packet's length.
+        let start = u32::from_be_bytes(*header.first_chunk()?) & VERSION_AND_LENGTHS;
+        let more = index(start.wrapping_sub(const { plain_start(HEADER.saturating_add(N)) }));
+        // a whole packet of the protocol, whatever the TTL between
+        let kind = u32::from_be_bytes(*header.split_first_chunk::<6>()?.1.first_chunk()?)
+            & const { (FRAGMENT as u32) << 16 | 0xff };
+        if more > beyond || kind != protocol.into() {
             return None;
         }
-        // a length below the least wraps and is more than there is
-        let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        if len.wrapping_sub(least) > beyond {
-            return None;
-        }
-        Some((Self { header, payload_len: len.wrapping_sub(HEADER) }, rest.first_chunk_mut()?))
+        Some((Self { header, payload_len: more.wrapping_add(N) }, rest.first_chunk_mut()?))
     }
 
     fn new_quoted(bytes: &'a mut [u8]) -> Result<(Self, &'a mut [u8]), WireError> {
@@ -90,11 +117,18 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
     }
 
     #[inline]
+    fn addresses(&self) -> (V4, V4) {
+        let pair = self.address_pair();
+        let (low, high) = (V4(low_half(pair)), V4(low_half(pair >> 32)));
+        if cfg!(target_endian = "little") { (low, high) } else { (high, low) }
+    }
+
+    #[inline]
     fn is_between(&self, source: V4, destination: V4) -> bool {
         let (source, destination) = (u64::from(source.0), u64::from(destination.0));
         let wanted =
             if cfg!(target_endian = "little") { destination << 32 | source } else { source << 32 | destination };
-        self.header.last_chunk().is_some_and(|addresses| u64::from_ne_bytes(*addresses) == wanted)
+        self.address_pair() == wanted
     }
 
     #[inline]
@@ -123,14 +157,10 @@ impl<'a> IpHeader<'a> for Ipv4<'a> {
     }
 
     #[inline(always)]
-    fn rewrite(&mut self, source: V4, destination: V4, delta: u16, hop: bool) {
+    fn rewrite(&mut self, source: V4, destination: V4, delta: u16, hops: Hops) {
         let [_, _, _, _, _, _, _, _, ttl, _, c0, c1, s0, s1, s2, s3, d0, d1, d2, d3] = &mut *self.header;
-        let mut checksum = update([*c0, *c1], delta);
-        if hop {
-            *ttl = ttl.wrapping_sub(1); // the caller has seen that it is not 0
-            checksum = update(checksum, HOP);
-        }
-        [*c0, *c1] = checksum;
+        *ttl = ttl.wrapping_sub(hops.count);
+        [*c0, *c1] = update(update([*c0, *c1], delta), hops.delta);
         [*s0, *s1, *s2, *s3] = source.to_bytes();
         [*d0, *d1, *d2, *d3] = destination.to_bytes();
     }
@@ -211,6 +241,55 @@ mod tests {
         for len in 0..28 {
             assert_eq!(Ipv4::new_checked(&mut PACKET.to_vec()[..len]).err(), Some(WireError::Malformed));
         }
+    }
+
+    /// The few comparisons of the short way take what all of the long way's take, and nothing else.
+    #[test]
+    fn plain_packets_are_the_whole_ones_without_options() {
+        const TRANSPORT: usize = 20;
+        let agree = |bytes: &mut [u8]| {
+            let checked = Ipv4::new_checked(bytes).is_ok_and(|(ip, payload)| {
+                ip.header[0] == Ipv4::PLAIN
+                    && ip.fragment().is_none()
+                    && ip.protocol() == 6
+                    && payload.len() >= TRANSPORT
+                    && payload.len() == ip.payload_len()
+            });
+            let len = Ipv4::new_checked(bytes).map_or(0, |(ip, _)| ip.payload_len());
+            let plain = Ipv4::new_plain::<TRANSPORT>(bytes, 6).map(|(ip, _)| ip.payload_len());
+            assert_eq!(plain, checked.then_some(len), "{} bytes: {:?}", bytes.len(), bytes.get(..HEADER));
+            checked
+        };
+        let start = [0x45, 0, 0, 40, 0x12, 0x34, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 198, 51, 100, 7];
+        let mut taken = 0;
+        for room in [0, 19, 20, 39, 40, 41, 46, 300, 0x1_0000 - 1] {
+            for at in 0..10 {
+                for value in 0..=255 {
+                    let mut bytes = std::vec![0; room];
+                    bytes.iter_mut().zip(start).for_each(|(b, s)| *b = s);
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte = value;
+                    }
+                    taken += u32::from(agree(&mut bytes));
+                }
+            }
+            for len in (0..80).chain([255, 256, 299, 300, 301, 0xfffe, 0xffff]) {
+                let mut bytes = std::vec![0; room];
+                bytes.iter_mut().zip(start).for_each(|(b, s)| *b = s);
+                let [high, low] = u16::to_be_bytes(len);
+                for (at, value) in [(2, high), (3, low)] {
+                    if let Some(byte) = bytes.get_mut(at) {
+                        *byte = value;
+                    }
+                }
+                taken += u32::from(agree(&mut bytes));
+            }
+        }
+        assert!(taken > 1_000, "{taken}");
+        // memory that is longer than any packet goes the long way
+        let mut bytes = std::vec![0; 0x1_0000];
+        bytes.iter_mut().zip(start).for_each(|(b, s)| *b = s);
+        assert!(Ipv4::new_plain::<TRANSPORT>(&mut bytes, 6).is_none() && Ipv4::new_checked(&mut bytes).is_ok());
     }
 
     #[test]

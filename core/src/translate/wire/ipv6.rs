@@ -1,7 +1,7 @@
 //! IPv6 headers with their extension headers (RFC 8200).
 
 use super::address::V6;
-use super::{Family, Fragment, IpHeader, WireError};
+use super::{Family, Fragment, Hops, IpHeader, WireError};
 
 /// Length of a header without extensions.
 pub(crate) const HEADER: usize = 40;
@@ -57,6 +57,10 @@ impl<'a> IpHeader<'a> for Ipv6<'a> {
         self.header.last_chunk().map_or(V6([0; 16]), |a| V6(*a))
     }
 
+    fn addresses(&self) -> (V6, V6) {
+        (self.source(), self.destination())
+    }
+
     fn is_between(&self, source: V6, destination: V6) -> bool {
         self.source() == source && self.destination() == destination
     }
@@ -81,11 +85,9 @@ impl<'a> IpHeader<'a> for Ipv6<'a> {
         usize::from(u16::from_be_bytes([self.header[4], self.header[5]])).saturating_add(HEADER)
     }
 
-    fn rewrite(&mut self, source: V6, destination: V6, _: u16, hop: bool) {
+    fn rewrite(&mut self, source: V6, destination: V6, _: u16, hops: Hops) {
         let [_, _, _, _, _, _, _, limit, addresses @ ..] = &mut *self.header;
-        if hop {
-            *limit = limit.saturating_sub(1);
-        }
+        *limit = limit.wrapping_sub(hops.count);
         if let Some((first, second)) = addresses.split_first_chunk_mut::<16>() {
             *first = source.0;
             second.copy_from_slice(&destination.0);

@@ -38,6 +38,25 @@ pub(crate) struct Fragment {
     pub first: bool,
 }
 
+/// Hops that forwarding takes off a packet: one or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hops {
+    pub count: u8,
+    /// What that adds to the sum of an IPv4 header.
+    pub delta: u16,
+}
+
+impl Hops {
+    pub const NONE: Self = Self { count: 0, delta: 0 };
+    pub const ONE: Self = Self { count: 1, delta: checksum::HOP };
+
+    /// Whether they leave none to a packet that arrives with this limit.
+    #[inline]
+    pub const fn use_up(self, limit: u8) -> bool {
+        self.count != 0 && limit <= self.count
+    }
+}
+
 /// An address's family: what its packets look like.
 pub(crate) trait Family: Address {
     /// Its header.
@@ -72,6 +91,8 @@ pub(crate) trait IpHeader<'a>: Sized {
 
     fn source(&self) -> Self::Address;
     fn destination(&self) -> Self::Address;
+    /// Both addresses.
+    fn addresses(&self) -> (Self::Address, Self::Address);
     /// Whether those are its addresses: cheaper than comparing them one by one.
     fn is_between(&self, source: Self::Address, destination: Self::Address) -> bool;
     /// Protocol of the payload.
@@ -85,7 +106,7 @@ pub(crate) trait IpHeader<'a>: Sized {
     /// Length of the packet as the header tells it.
     fn total_len(&self) -> usize;
 
-    /// Writes the addresses, takes one hop off if asked to, and updates the header's own checksum where there is one;
-    /// `delta` is the change of the addresses' sum.
-    fn rewrite(&mut self, source: Self::Address, destination: Self::Address, delta: u16, hop: bool);
+    /// Writes the addresses, takes hops off, which have to be there, and updates the header's own checksum where there is
+    /// one; `delta` is the change of the addresses' sum.
+    fn rewrite(&mut self, source: Self::Address, destination: Self::Address, delta: u16, hops: Hops);
 }
