@@ -193,3 +193,59 @@ fn trace_needs_a_packet_or_flows() {
 fn diff_of_bad_input_ends_with_2() {
     assert_eq!(status(&natlet(&["diff", "/nonexistent"], "")), 2);
 }
+
+#[test]
+fn a_destination_without_port_is_told_what_to_give() {
+    for to in ["192.0.2.1", "192.0.2.1:http", "2001:db8::1:80", "192.0.2.1:65536"] {
+        let output = natlet(&["trace", "--from", "203.0.113.9", "--to", to, EDGE], "");
+        assert_eq!(status(&output), 2, "{to}");
+        assert!(err(&output).contains("give an address and a port such as 192.0.2.7:443"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_damaged_program_is_told_with_a_way_out() {
+    let path = file("damaged.natp", "");
+    let output = natlet(&["compile", WORKSHOP, "-o", &path], "");
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    let whole = std::fs::read(&path).expect("it was written");
+    let damaged = [whole[..whole.len() / 2].to_vec(), [&whole[..], b"x"].concat(), [b"NATP\xff", &whole[5..]].concat()];
+    for bytes in damaged {
+        std::fs::write(&path, bytes).expect("the directory is writable");
+        let output = natlet(&["show", &path], "");
+        assert_eq!(status(&output), 2);
+        let text = err(&output);
+        assert!(text.starts_with("error: ") && text.contains(&path), "{text}");
+        assert!(text.contains("= help: compile it again with natlet compile"), "{text}");
+    }
+}
+
+#[test]
+fn a_service_that_is_too_large_is_named_once() {
+    let endpoints: Vec<String> =
+        (0..65_536_u32).map(|i| format!("\"{}:80\"", std::net::Ipv4Addr::from(0x0a00_0000 + i))).collect();
+    let table = format!(
+        "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.1\"\nendpoints = [{}]\n",
+        endpoints.join(", ")
+    );
+    let output = natlet(&["show", "-"], &table);
+    assert_eq!(status(&output), 2);
+    assert!(err(&output).starts_with("error: service shop/web: more than 65535 endpoints"), "{}", err(&output));
+}
+
+#[test]
+fn every_help_has_an_example() {
+    let help = out(&["--help"], "");
+    let commands: Vec<&str> = help
+        .lines()
+        .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next())
+        .filter(|w| *w != "natlet")
+        .collect();
+    assert!(help.contains("Examples:\n  natlet "), "{help}");
+    let known = ["try", "compile", "show", "trace", "load", "unload", "status", "diff", "run", "gateway", "export"];
+    for command in known {
+        assert!(commands.contains(&command), "{help}");
+        let help = out(&[command, "--help"], "");
+        assert!(help.contains("Example"), "{help}");
+    }
+}
