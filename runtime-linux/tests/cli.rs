@@ -249,3 +249,27 @@ fn every_help_has_an_example() {
         assert!(help.contains("Example"), "{help}");
     }
 }
+
+/// kube-proxy's KUBE-SERVICES chain of the filter table is for ClusterIPs, of which every other port is refused.
+#[test]
+fn an_external_address_without_endpoints_stays_one_through_a_listing() {
+    let table =
+        "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.1\"\nexternal-ip = \"192.0.2.11\"\n";
+    let listing = out(&["export", "--format", "iptables-save", "-"], table);
+    let refusals: Vec<&str> = listing.lines().filter(|l| l.contains("-j REJECT")).collect();
+    let chain = |address: &str| refusals.iter().find(|l| l.contains(address)).and_then(|l| l.split(' ').nth(1));
+    assert_eq!(chain("10.96.0.1/32"), Some("KUBE-SERVICES"), "{listing}");
+    assert_eq!(chain("192.0.2.11/32"), Some("KUBE-EXTERNAL-SERVICES"), "{listing}");
+    for (to, verdict, frontend) in [
+        ("192.0.2.11:80", "reject", Some("external-ip")),
+        ("192.0.2.11:22", "accept", None),
+        ("10.96.0.1:80", "reject", Some("cluster-ip")),
+        ("10.96.0.1:22", "reject", None),
+    ] {
+        for input in [table, &listing] {
+            let answer = out(&["trace", "--from", "203.0.113.9", "--to", to, "-o", "json", "-"], input);
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+            assert_eq!((answer["verdict"].as_str(), answer["frontend"].as_str()), (Some(verdict), frontend), "{to}");
+        }
+    }
+}
