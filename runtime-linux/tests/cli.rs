@@ -273,3 +273,30 @@ fn an_external_address_without_endpoints_stays_one_through_a_listing() {
         }
     }
 }
+
+#[test]
+fn local_endpoints_that_hints_pass_over_stay_through_a_listing() {
+    let table = r#"
+[[service]]
+name = "shop/web"
+port = 80
+cluster-ip = "10.96.0.1"
+node-port = 30080
+external-policy = "local"
+endpoints = [
+  { address = "10.0.0.1:80", local = true },
+  { address = "10.0.0.2:80", local = true, hinted = false },
+  { address = "10.0.0.3:80", hinted = false },
+]
+"#;
+    let listing = out(&["export", "--format", "iptables-save", "-"], table);
+    for (to, endpoints) in [("10.96.0.1:80", "10.0.0.1:80"), ("192.0.2.1:30080", "10.0.0.1:80 10.0.0.2:80")] {
+        for input in [table, &listing] {
+            let answer = out(&["trace", "--from", "203.0.113.9", "--to", to, "-o", "json", "-"], input);
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+            let drawn: Vec<&str> =
+                answer["endpoints"].as_array().unwrap().iter().map(|e| e["endpoint"].as_str().unwrap()).collect();
+            assert_eq!(drawn.join(" "), endpoints, "{to}:\n{listing}");
+        }
+    }
+}
