@@ -244,17 +244,29 @@ impl<'a> Program<'a> {
     /// Decides about the first packet of a connection. O(1) in the number of services.
     pub fn decide(&self, packet: &Packet) -> Decision<'a> {
         let exact = self.find(packet.destination, packet.protocol, packet.port);
-        let node_port = if exact.is_some() { None } else { self.node_port_of(packet) };
-        let found = exact.as_ref().or(node_port.as_ref());
+        let node_port = self.node_port_instead(packet, exact.as_ref());
+        let found = node_port.as_ref().or(exact.as_ref());
         let Ruling { verdict, reason, class, list, masquerade } = self.rule(packet, found);
         // an address that takes no NodePorts is no frontend
         let frontend = found.filter(|_| reason != Reason::NodePortAddress).copied();
         Decision { verdict, reason, class, frontend, list, masquerade, source: packet.source }
     }
 
-    /// The NodePort that a packet is for, if it is for the node.
-    pub(crate) fn node_port_of(&self, packet: &Packet) -> Option<ProgramFrontend<'a>> {
-        if packet.to_node { self.find_node_port(packet.destination, packet.protocol, packet.port) } else { None }
+    /// The NodePort that a packet for the node is for, where no exact frontend takes it. An external one without any usable
+    /// endpoint takes none: kube-proxy refuses only what no NodePort has translated by then.
+    pub(crate) fn node_port_instead(
+        &self,
+        packet: &Packet,
+        exact: Option<&ProgramFrontend<'a>>,
+    ) -> Option<ProgramFrontend<'a>> {
+        if !packet.to_node || exact.is_some_and(|f| !f.is_passed_over()) {
+            return None;
+        }
+        let found = self.find_node_port(packet.destination, packet.protocol, packet.port)?;
+        let Some(exact) = exact else { return Some(found) };
+        let allowed = exact.kind != FrontendKind::LoadBalancer || Self::may_use(&exact.record, packet.source);
+        let takes = found.record.any_usable() && self.accepts_node_ports(packet.destination);
+        if allowed && takes { Some(found) } else { None }
     }
 
     /// What happens to a packet that is for this frontend.

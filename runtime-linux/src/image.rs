@@ -69,7 +69,11 @@ pub fn describe(error: &CompileError, table: &ServiceTable<'_>) -> String {
         | CompileError::Name { service }
         | CompileError::Frontend { service, .. }
         | CompileError::Endpoint { service, .. }
-        | CompileError::TooMany { service } => format!("service {}: {error}", name(service)),
+        | CompileError::TooMany { service } => {
+            let text = error.to_string();
+            let why = text.strip_prefix(&format!("service {service}: ")).unwrap_or(&text);
+            format!("service {}: {why}", name(service))
+        }
         _ => error.to_string(),
     }
 }

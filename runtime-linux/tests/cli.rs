@@ -193,3 +193,110 @@ fn trace_needs_a_packet_or_flows() {
 fn diff_of_bad_input_ends_with_2() {
     assert_eq!(status(&natlet(&["diff", "/nonexistent"], "")), 2);
 }
+
+#[test]
+fn a_destination_without_port_is_told_what_to_give() {
+    for to in ["192.0.2.1", "192.0.2.1:http", "2001:db8::1:80", "192.0.2.1:65536"] {
+        let output = natlet(&["trace", "--from", "203.0.113.9", "--to", to, EDGE], "");
+        assert_eq!(status(&output), 2, "{to}");
+        assert!(err(&output).contains("give an address and a port such as 192.0.2.7:443"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_damaged_program_is_told_with_a_way_out() {
+    let path = file("damaged.natp", "");
+    let output = natlet(&["compile", WORKSHOP, "-o", &path], "");
+    assert_eq!(status(&output), 0, "{}", err(&output));
+    let whole = std::fs::read(&path).expect("it was written");
+    let damaged = [whole[..whole.len() / 2].to_vec(), [&whole[..], b"x"].concat(), [b"NATP\xff", &whole[5..]].concat()];
+    for bytes in damaged {
+        std::fs::write(&path, bytes).expect("the directory is writable");
+        let output = natlet(&["show", &path], "");
+        assert_eq!(status(&output), 2);
+        let text = err(&output);
+        assert!(text.starts_with("error: ") && text.contains(&path), "{text}");
+        assert!(text.contains("= help: compile it again with natlet compile"), "{text}");
+    }
+}
+
+#[test]
+fn a_service_that_is_too_large_is_named_once() {
+    let endpoints: Vec<String> =
+        (0..65_536_u32).map(|i| format!("\"{}:80\"", std::net::Ipv4Addr::from(0x0a00_0000 + i))).collect();
+    let table = format!(
+        "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.1\"\nendpoints = [{}]\n",
+        endpoints.join(", ")
+    );
+    let output = natlet(&["show", "-"], &table);
+    assert_eq!(status(&output), 2);
+    assert!(err(&output).starts_with("error: service shop/web: more than 65535 endpoints"), "{}", err(&output));
+}
+
+#[test]
+fn every_help_has_an_example() {
+    let help = out(&["--help"], "");
+    let commands: Vec<&str> = help
+        .lines()
+        .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next())
+        .filter(|w| *w != "natlet")
+        .collect();
+    assert!(help.contains("Examples:\n  natlet "), "{help}");
+    let known = ["try", "compile", "show", "trace", "load", "unload", "status", "diff", "run", "gateway", "export"];
+    for command in known {
+        assert!(commands.contains(&command), "{help}");
+        let help = out(&[command, "--help"], "");
+        assert!(help.contains("Example"), "{help}");
+    }
+}
+
+/// kube-proxy's KUBE-SERVICES chain of the filter table is for ClusterIPs, of which every other port is refused.
+#[test]
+fn an_external_address_without_endpoints_stays_one_through_a_listing() {
+    let table =
+        "[[service]]\nname = \"shop/web\"\nport = 80\ncluster-ip = \"10.96.0.1\"\nexternal-ip = \"192.0.2.11\"\n";
+    let listing = out(&["export", "--format", "iptables-save", "-"], table);
+    let refusals: Vec<&str> = listing.lines().filter(|l| l.contains("-j REJECT")).collect();
+    let chain = |address: &str| refusals.iter().find(|l| l.contains(address)).and_then(|l| l.split(' ').nth(1));
+    assert_eq!(chain("10.96.0.1/32"), Some("KUBE-SERVICES"), "{listing}");
+    assert_eq!(chain("192.0.2.11/32"), Some("KUBE-EXTERNAL-SERVICES"), "{listing}");
+    for (to, verdict, frontend) in [
+        ("192.0.2.11:80", "reject", Some("external-ip")),
+        ("192.0.2.11:22", "accept", None),
+        ("10.96.0.1:80", "reject", Some("cluster-ip")),
+        ("10.96.0.1:22", "reject", None),
+    ] {
+        for input in [table, &listing] {
+            let answer = out(&["trace", "--from", "203.0.113.9", "--to", to, "-o", "json", "-"], input);
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+            assert_eq!((answer["verdict"].as_str(), answer["frontend"].as_str()), (Some(verdict), frontend), "{to}");
+        }
+    }
+}
+
+#[test]
+fn local_endpoints_that_hints_pass_over_stay_through_a_listing() {
+    let table = r#"
+[[service]]
+name = "shop/web"
+port = 80
+cluster-ip = "10.96.0.1"
+node-port = 30080
+external-policy = "local"
+endpoints = [
+  { address = "10.0.0.1:80", local = true },
+  { address = "10.0.0.2:80", local = true, hinted = false },
+  { address = "10.0.0.3:80", hinted = false },
+]
+"#;
+    let listing = out(&["export", "--format", "iptables-save", "-"], table);
+    for (to, endpoints) in [("10.96.0.1:80", "10.0.0.1:80"), ("192.0.2.1:30080", "10.0.0.1:80 10.0.0.2:80")] {
+        for input in [table, &listing] {
+            let answer = out(&["trace", "--from", "203.0.113.9", "--to", to, "-o", "json", "-"], input);
+            let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+            let drawn: Vec<&str> =
+                answer["endpoints"].as_array().unwrap().iter().map(|e| e["endpoint"].as_str().unwrap()).collect();
+            assert_eq!(drawn.join(" "), endpoints, "{to}:\n{listing}");
+        }
+    }
+}

@@ -77,6 +77,15 @@ pub struct ProgramFrontend<'a> {
     pub record: Record<'a>,
 }
 
+impl ProgramFrontend<'_> {
+    /// Whether it leaves its address and port to a NodePort of that number: an external one whose service has no usable
+    /// endpoint anywhere.
+    #[inline]
+    pub fn is_passed_over(&self) -> bool {
+        self.kind.is_external() && !self.record.any_usable()
+    }
+}
+
 impl<'a> Program<'a> {
     /// Checks bytes and opens them as a program, without copying them. Time is linear in their length.
     ///

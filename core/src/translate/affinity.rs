@@ -111,7 +111,7 @@ pub(crate) fn find_frontend<'p, A: Address>(
     protocol: Protocol,
 ) -> Option<Record<'p>> {
     let address = address.to_ip();
-    let found = program.find(address, protocol, port);
+    let found = program.find(address, protocol, port).filter(|f| !f.is_passed_over());
     found.or_else(|| program.find_node_port(address, protocol, port)).map(|f| f.record)
 }
 

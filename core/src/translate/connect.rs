@@ -42,8 +42,8 @@ impl<A: Family> Lane<'_, A> {
         let mut question = shared.program.packet(source, destination, protocol, tuple.ports.destination());
         question.from_node |= at.hook == Hook::Local;
         let exact = shared.program.find(destination, protocol, question.port);
-        let node_port = if exact.is_some() { None } else { shared.program.node_port_of(&question) };
-        let frontend = exact.as_ref().or(node_port.as_ref());
+        let node_port = shared.program.node_port_instead(&question, exact.as_ref());
+        let frontend = node_port.as_ref().or(exact.as_ref());
         let ruling = shared.program.rule(&question, frontend);
         if ruling.verdict == Verdict::Accept {
             return Err(Outcome::Pass);

@@ -47,12 +47,18 @@ pub fn answer(table: &TableSpec, from: IpAddr, to: IpAddr, protocol: Protocol, p
     } else {
         Source::Outside
     };
-    // an exact match beats a NodePort
-    for s in &table.services {
+    // an exact match beats a NodePort, unless it is external, has no endpoint, and the NodePort has
+    let mut refused = None;
+    'exact: for s in &table.services {
         for &(kind, address, frontend_port) in &s.frontends {
             let exact = kind != FrontendKind::NodePort && address == to;
             if exact && s.protocol == protocol && frontend_port == port {
-                return at_frontend(node, s, kind, from, source);
+                let answer = at_frontend(node, s, kind, from, source);
+                if kind == FrontendKind::ClusterIp || answer.verdict != Verdict::Reject {
+                    return answer;
+                }
+                refused = Some(answer);
+                break 'exact;
             }
         }
     }
@@ -63,10 +69,13 @@ pub fn answer(table: &TableSpec, from: IpAddr, to: IpAddr, protocol: Protocol, p
                 return if accepts_node_ports(node, to) {
                     at_frontend(node, s, kind, from, source)
                 } else {
-                    no_endpoints(Verdict::Accept)
+                    refused.unwrap_or(no_endpoints(Verdict::Accept))
                 };
             }
         }
+    }
+    if let Some(refused) = refused {
+        return refused;
     }
     let is_cluster_ip = |s: &ServiceSpec| s.frontends.iter().any(|f| f.0 == FrontendKind::ClusterIp && f.1 == to);
     if table.services.iter().any(is_cluster_ip) {

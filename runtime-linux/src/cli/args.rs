@@ -10,11 +10,20 @@ use std::path::PathBuf;
 
 /// Kubernetes service network for edge nodes, from one small program.
 #[derive(Debug, Parser)]
-#[command(name = "natlet", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "natlet", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  natlet try services.toml
+  kubectl get svc,endpointslices,nodes -A -o yaml | natlet show -
+  natlet trace --from 203.0.113.9 --to 192.168.5.65:443 services.toml
+  natlet load services.toml && natlet status
+
+natlet COMMAND --help says more.";
 
 const GATEWAY_HELP: &str = "\
 Example, for services in 10.96.0.0/12 and 192.0.2.2 as the gateway's own address, which the host must not have:
@@ -62,9 +71,11 @@ pub enum Command {
     /// Put a service table in force in the kernel, atomically; needs CAP_NET_ADMIN
     #[command(after_help = "Example:\n  natlet load --cluster-cidr 10.244.0.0/16 services.yaml")]
     Load(LoadArgs),
-    /// Remove natlet's tables from the kernel, and nothing else
+    /// Remove natlet's tables from the kernel, and nothing else; needs CAP_NET_ADMIN
+    #[command(after_help = "Example:\n  natlet unload && nft list tables")]
     Unload,
     /// Say what is in force in the kernel, since when, with which content id, and how the agent is
+    #[command(after_help = "Examples:\n  natlet status\n  natlet status -o json")]
     Status(StatusArgs),
     /// Show what services carry: new connections, live flows and bytes, from the kernel's counters
     #[command(after_help = TOP_HELP)]
@@ -195,7 +206,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "IP[:PORT]", value_parser = parse_source, required_unless_present = "flows")]
     pub from: Option<IpAddr>,
     /// Destination of the packet
-    #[arg(long, value_name = "IP:PORT", required_unless_present = "flows")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_destination, required_unless_present = "flows")]
     pub to: Option<SocketAddr>,
     /// Hold the table against the flows of a file: [[flow]] with from, to, proto and expect
     #[arg(long, value_name = "FLOWS", conflicts_with_all = ["from", "to", "proto"])]
@@ -323,6 +334,10 @@ fn parse_protocol(text: &str) -> Result<Protocol, String> {
         .into_iter()
         .find(|p| p.name().eq_ignore_ascii_case(text))
         .ok_or_else(|| "natlet knows tcp, udp and sctp".into())
+}
+
+fn parse_destination(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "give an address and a port such as 192.0.2.7:443 or [2001:db8::7]:443".into())
 }
 
 fn parse_source(text: &str) -> Result<IpAddr, String> {

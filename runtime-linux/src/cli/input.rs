@@ -3,7 +3,7 @@
 use super::args::Input;
 use super::failure::{Failure, colour, remark};
 use crate::image::{Image, describe};
-use crate::source::{self, Loaded, Report, render_all};
+use crate::source::{self, Diagnostic, Loaded, Report, render_all};
 use std::collections::BTreeMap;
 
 /// Reads and compiles the input. What was left out is said on standard error.
@@ -23,7 +23,10 @@ pub fn read_with_report(input: &Input) -> Result<(Image, Option<Report>), Failur
             Ok((image, Some(report)))
         }
         Loaded::Program { bytes, path } => {
-            let image = Image::from_bytes(bytes).map_err(|e| Failure::input(format!("{path}: {e}")))?;
+            let image = Image::from_bytes(bytes).map_err(|e| {
+                let help = "compile it again with natlet compile, or give the sources that it was made from";
+                Failure::Input(Diagnostic::error(format!("{path}: {e}")).help(help).render(colour()))
+            })?;
             Ok((image, None))
         }
     }
@@ -43,6 +46,10 @@ fn say(report: &Report) {
     counts("objects that have no part in NAT were skipped", &report.skipped);
     counts("objects were ignored, as kube-proxy ignores them", &report.ignored);
     if report.skipped_lines > 0 {
-        remark(&format!("note: {} lines that are no iptables-save lines were skipped", report.skipped_lines));
+        let what = match report.skipped_lines {
+            1 => "1 line that is no iptables-save line was skipped".to_owned(),
+            many => format!("{many} lines that are no iptables-save lines were skipped"),
+        };
+        remark(&format!("note: {what}"));
     }
 }

@@ -37,9 +37,10 @@ pub(super) fn of(plan: &Plan<'_>, old: &Meaning, new: &Meaning, services: &[Serv
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         out.push(format!("{title} {}{more}", elements.join(", ")));
     }
-    // chains that draw come and go with the lengths of lists
-    let drawing = |name: &str| (name.starts_with("select-") || name.starts_with("remember-")) && !services.is_empty();
-    for chain in plan.chains.iter().filter(|c| c.kind == ChangeKind::Changed || !drawing(c.name)) {
+    // these come and go with the endpoints of services
+    let follows = |name: &str| name.starts_with("select-") || name.starts_with("remember-") || name == "passed-over";
+    let follows = |name: &str| follows(name) && !services.is_empty();
+    for chain in plan.chains.iter().filter(|c| c.kind == ChangeKind::Changed || !follows(c.name)) {
         let (name, family) = (chain.name, chain.family.name());
         out.push(match chain.kind {
             ChangeKind::New => format!("chain {name} ({family}) is added"),

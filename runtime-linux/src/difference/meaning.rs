@@ -219,7 +219,9 @@ fn count(list: &mut List, family: Family, data: &[u8]) {
 /// A verdict in words, and how an endpoint is drawn.
 fn outcome(verdict: Option<&Verdict>) -> (String, String) {
     match verdict {
-        Some(Verdict::Goto(chain)) if chain == "refuse" => ("rejected: no endpoint".into(), String::new()),
+        Some(Verdict::Goto(chain)) if chain == "refuse" || chain == "passed-over" => {
+            ("rejected: no endpoint".into(), String::new())
+        }
         Some(Verdict::Drop) => ("dropped: no endpoint on this node".into(), String::new()),
         Some(Verdict::Goto(chain)) if chain.starts_with("select-") => ("translated".into(), drawing(chain)),
         Some(other) => (other.to_string(), String::new()),

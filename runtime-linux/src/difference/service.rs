@@ -105,7 +105,8 @@ fn compare(pairs: &[Pair<'_>], change: &mut ServiceChange) {
         if old.drawn != new.drawn && !old.drawn.is_empty() && !new.drawn.is_empty() {
             say(format!("endpoints are drawn by {} instead of {}", new.drawn, old.drawn));
         }
-        if old.masquerade != new.masquerade {
+        let translated = [old, new].iter().all(|f| f.outcome == "translated");
+        if old.masquerade != new.masquerade && translated {
             say(format!("masquerading: {} instead of {}", new.masquerade, old.masquerade));
         }
         if old.local.is_some() != new.local.is_some() {

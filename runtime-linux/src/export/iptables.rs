@@ -244,13 +244,16 @@ impl<'p, 'a> Listing<'p, 'a> {
     fn reject(&mut self, port: &ServicePort<'_>, f: &FrontendView) {
         let with = if self.v6 { "icmp6-port-unreachable" } else { "icmp-port-unreachable" };
         let matches = self.matches(port, f, " has no endpoints");
-        if f.kind == FrontendKind::NodePort {
-            self.external_rejects.push(format!(
-                "-A KUBE-EXTERNAL-SERVICES -m addrtype --dst-type LOCAL {matches} -j REJECT --reject-with {with}"
-            ));
-        } else {
-            self.rejects.push(format!("-A KUBE-SERVICES {matches} -j REJECT --reject-with {with}"));
-        }
+        let (rejects, chain) = match f.kind {
+            FrontendKind::NodePort => {
+                (&mut self.external_rejects, "KUBE-EXTERNAL-SERVICES -m addrtype --dst-type LOCAL")
+            }
+            FrontendKind::ExternalIp | FrontendKind::LoadBalancer => {
+                (&mut self.external_rejects, "KUBE-EXTERNAL-SERVICES")
+            }
+            FrontendKind::ClusterIp => (&mut self.rejects, "KUBE-SERVICES"),
+        };
+        rejects.push(format!("-A {chain} {matches} -j REJECT --reject-with {with}"));
     }
 
     fn finish(self) -> String {
@@ -330,9 +333,9 @@ impl<'p, 'a> Listing<'p, 'a> {
         let external = "-m conntrack --ctstate NEW -m comment --comment \"kubernetes externally-visible service portals\" -j KUBE-EXTERNAL-SERVICES";
         writeln!(
             out,
-            "-A INPUT {external}\n-A INPUT -j KUBE-FIREWALL\n-A FORWARD {portals}\n-A FORWARD -j KUBE-FIREWALL"
+            "-A INPUT {external}\n-A INPUT -j KUBE-FIREWALL\n-A FORWARD {portals}\n-A FORWARD {external}\n-A FORWARD -j KUBE-FIREWALL"
         )?;
-        writeln!(out, "-A OUTPUT {portals}\n-A OUTPUT -j KUBE-FIREWALL")?;
+        writeln!(out, "-A OUTPUT {portals}\n-A OUTPUT {external}\n-A OUTPUT -j KUBE-FIREWALL")?;
         for rule in self.external_rejects.iter().chain(&self.rejects) {
             writeln!(out, "{rule}")?;
         }

@@ -5,6 +5,7 @@ use super::affinity::Affinity;
 use super::delta::Part;
 use super::features::Features;
 use super::ranges::merge;
+use super::rules::PASSED_OVER;
 use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
 use natlet_core::{Choice, Cidr, EndpointList, FrontendKind, Policy, Program, ProgramFrontend, Record};
 use std::collections::BTreeSet;
@@ -117,6 +118,7 @@ impl Lists {
     fn enter(&mut self, key: &[u8], list: &List<'_>, name: &str) {
         let verdict = match list {
             List::Refuse => Verdict::Goto("refuse".into()),
+            List::PassOver => Verdict::Goto(PASSED_OVER.into()),
             List::Drop => Verdict::Drop,
             List::Draw(endpoints, select) => {
                 let endpoints = if select.affinity.is_some() { None } else { Some(endpoints) };
@@ -142,6 +144,8 @@ impl Lists {
 /// What a frontend's map entry says.
 pub(super) enum List<'a> {
     Refuse,
+    /// Refuse, unless a NodePort takes the connection.
+    PassOver,
     Drop,
     Draw(EndpointList<'a>, Select),
 }
@@ -192,9 +196,11 @@ impl<'a> Route<'a> {
         // ClusterIPs look at one list only; external frontends under policy Local at both, by class of source
         let main_is_local = !external && policy == Policy::Local;
         let main = if main_is_local { record.local() } else { record.cluster() };
+        let passed_over = f.is_passed_over() && !node_port;
+        let main = if passed_over { List::PassOver } else { List::of(record, main, node_port, false) };
         let outside = external && policy == Policy::Local && record.any_usable();
         Self {
-            main: List::of(record, main, node_port, false),
+            main,
             main_is_local,
             outside: outside.then(|| List::of(record, record.local(), node_port, true)),
             masquerade: match (f.kind, policy) {
@@ -278,6 +284,8 @@ pub(super) fn fill(program: &Program<'_>, family: Family, info: &str, part: Opti
         }
         if let Some(set) = match route.masquerade {
             Masquerade::AsClusterIp => None,
+            // whom a NodePort translates in its place is masqueraded as that says
+            _ if matches!(route.main, List::PassOver) => None,
             Masquerade::Always if node_port => Some(&mut masquerade_node_ports),
             Masquerade::Always => Some(&mut masquerade),
             Masquerade::FromNode if node_port => Some(&mut masquerade_local_node_ports),

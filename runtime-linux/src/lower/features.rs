@@ -17,6 +17,8 @@ pub(super) struct Features {
     pub(super) node_ports: bool,
     pub(super) local_services: bool,
     pub(super) local_node_ports: bool,
+    /// Some address and port is left to NodePorts: chain `passed-over` is used.
+    pub(super) passed_over: bool,
     /// Protocols of the frontends in each masquerade set.
     pub(super) masquerade: BTreeSet<Protocol>,
     pub(super) masquerade_node: BTreeSet<Protocol>,
@@ -82,6 +84,7 @@ impl Features {
         let node_port = f.kind == FrontendKind::NodePort;
         self.selects.extend([Some(&route.main), route.outside.as_ref()].into_iter().flatten().filter_map(List::select));
         self.node_ports |= node_port;
+        self.passed_over |= matches!(route.main, List::PassOver);
         if route.outside.is_some() {
             *(if node_port { &mut self.local_node_ports } else { &mut self.local_services }) = true;
         }

@@ -28,6 +28,9 @@ const STATUS_DNAT: u32 = 0x20;
 pub(super) fn chains(family: Family, features: &Features) -> (Vec<Chain>, Vec<BaseChain>) {
     let build = Build { family, features };
     let mut chains = vec![refuse()];
+    if features.passed_over {
+        chains.push(build.passed_over());
+    }
     if features.has_masquerade_node() {
         chains.push(build.masquerade_node());
     }
@@ -102,6 +105,9 @@ pub(super) fn rule(expressions: Vec<E>) -> Rule {
 pub(super) fn commented(expressions: Vec<E>, comment: &str) -> Rule {
     Rule { expressions, comment: comment.into() }
 }
+
+/// Chain of the exact frontends that translate nobody.
+pub(super) const PASSED_OVER: &str = "passed-over";
 
 pub(super) const FIRST: Register = Register::word(0);
 
@@ -220,14 +226,11 @@ impl Build<'_> {
             rules.push(rule([self.not_a_pod(), look_up].concat()));
         }
         rules.push(rule([self.vip_key(), vec![verdict_map("services")]].concat()));
-        let port_key = || vec![load_l4proto(0), load_dport(1)];
         if f.local_node_ports && arriving {
-            let look_up = [port_key(), vec![verdict_map("local-node-ports")]].concat();
-            rules.push(rule([self.node_port_address(), self.not_a_pod(), look_up].concat()));
+            rules.push(self.node_port(self.not_a_pod(), "local-node-ports"));
         }
         if f.node_ports {
-            let look_up = [port_key(), vec![verdict_map("node-ports")]].concat();
-            rules.push(rule([self.node_port_address(), look_up].concat()));
+            rules.push(self.node_port(Vec::new(), "node-ports"));
         }
         if f.cluster_ips {
             let refuse = E::Verdict(Verdict::Goto("refuse".into()));
@@ -240,6 +243,28 @@ impl Build<'_> {
             rules.push(commented(expressions, "unallocated service addresses"));
         }
         rules
+    }
+
+    /// Looks a packet up in a map of NodePorts, if it is for an address that takes them and from such a source.
+    fn node_port(&self, source: Vec<E>, map: &str) -> Rule {
+        let look_up = vec![load_l4proto(0), load_dport(1), verdict_map(map)];
+        rule([self.node_port_address(), source, look_up].concat())
+    }
+
+    /// An external address and port whose service has no endpoint: kube-proxy refuses it only after the NodePorts, so that
+    /// another service's NodePort of the same number takes it where the address is the node's. Both hooks come here.
+    fn passed_over(&self) -> Chain {
+        let f = self.features;
+        let mut rules = Vec::new();
+        if f.local_node_ports {
+            rules.push(self.node_port(vec![E::FibType { dreg: FIRST, source: true }], "node-ports"));
+            rules.push(self.node_port(self.not_a_pod(), "local-node-ports"));
+        }
+        if f.node_ports {
+            rules.push(self.node_port(Vec::new(), "node-ports"));
+        }
+        rules.push(rule(vec![E::Verdict(Verdict::Goto("refuse".into()))]));
+        Chain { name: PASSED_OVER.into(), rules }
     }
 
     /// `fib daddr type local`, less loopback unless it is asked for, within the NodePort addresses.

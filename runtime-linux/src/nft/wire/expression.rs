@@ -245,10 +245,20 @@ fn compare(w: &mut Writer, sreg: Register, equal: bool, data: &[u8]) {
 }
 
 /// Whether the kernel's expressions `have` are what writing `want` (our bytes) gives: same expressions in the same order,
-/// every attribute of ours with the same value, and nothing beyond what the kernel adds by itself.
+/// every attribute of ours with the same value, and nothing beyond what the kernel adds by itself and nft for nothing.
 pub fn covers(have: &[u8], want: &[u8]) -> bool {
-    let mut have = attributes(have);
+    let mut have = attributes(have).filter(|h| !turns_one_byte(h.value));
     attributes(want).all(|w| have.next().is_some_and(|h| same_expression(h.value, w.value))) && have.next().is_none()
+}
+
+/// Whether an expression changes the byte order of one byte in its place. nft 1.0.6 loads it before it looks up a protocol in
+/// a set of ranges.
+fn turns_one_byte(expression: &[u8]) -> bool {
+    const SREG: u16 = 1;
+    const DREG: u16 = 2;
+    const LEN: u16 = 4;
+    let value = |kind| find(expression, EXPR_DATA).and_then(|data| find(data.value, kind)).map(|a| a.u32());
+    name(expression).is_some_and(|n| n == "byteorder") && value(LEN) == Some(1) && value(SREG) == value(DREG)
 }
 
 fn same_expression(have: &[u8], want: &[u8]) -> bool {

@@ -17,16 +17,20 @@ impl Lifter<'_> {
         let Gathered { mut draft, cluster_chain, local_chain } = gathered;
         let cluster = cluster_chain.map_or_else(Vec::new, |chain| self.endpoints(&chain, &mut draft));
         let local = local_chain.map_or_else(Vec::new, |chain| self.endpoints(&chain, &mut draft));
-        let ready = cluster.is_empty();
+        let in_both = local.iter().any(|l| cluster.iter().any(|c| (c.address, c.port) == (l.address, l.port)));
+        let ready = cluster.is_empty() || in_both;
         draft.service.endpoints = cluster;
         for endpoint in local {
             let twin =
                 draft.service.endpoints.iter_mut().find(|e| (e.address, e.port) == (endpoint.address, endpoint.port));
-            match twin {
-                Some(twin) => twin.local = true,
-                // in the local list only: a terminating one that is used since no local one is ready
-                None => draft.service.endpoints.push(Endpoint { local: true, ready, fallback: !ready, ..endpoint }),
+            if let Some(twin) = twin {
+                twin.local = true;
+                continue;
             }
+            // in the local list only: a terminating one that is used since no local one is ready, or a ready one beside
+            // others that topology hints prefer
+            let extra = Endpoint { local: true, ready, fallback: !ready, hinted: !in_both, ..endpoint };
+            draft.service.endpoints.push(extra);
         }
         let has = |kind| draft.service.frontends.iter().any(|f| f.kind == kind);
         draft.service.service_type = if has(FrontendKind::LoadBalancer) {
