@@ -161,7 +161,7 @@ pub fn lines(path: &Path, title: &str, about: &str, x_name: &str, series: &[Seri
         ends[i].0 = ends[i].0.max(ends[i - 1].0 + 17.0);
     }
     for (i, line) in series.iter().enumerate() {
-        let colour = i % COLOURS.len();
+        let colour = colour(series, i);
         let points: Vec<String> =
             line.points.iter().map(|p| format!("{:.1},{:.1}", across.at(p.0), up.at(p.1))).collect();
         let _ = writeln!(text, "<polyline class=\"line s{colour}\" points=\"{}\"/>", points.join(" "));
@@ -174,9 +174,19 @@ pub fn lines(path: &Path, title: &str, about: &str, x_name: &str, series: &[Seri
         let Some(&(x, value)) = series[i].points.last() else { continue };
         let label = format!("{} {}×", series[i].name, number(value));
         let (x, label) = (across.at(x) + 12.0, escape(&label));
-        let _ = writeln!(text, "<text class=\"f{}\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>", i % COLOURS.len());
+        let _ = writeln!(text, "<text class=\"f{}\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text>", colour(series, i));
     }
     save(path, text)
+}
+
+/// natlet has the first colour, what stays at 1 and is only compared with the last.
+fn colour(series: &[Series], i: usize) -> usize {
+    let is_base = series[i].points.iter().all(|p| p.1 == 1.0);
+    match series[..i].iter().filter(|s| !s.name.starts_with("natlet")).count() {
+        _ if series[i].name.starts_with("natlet") => 0,
+        _ if is_base => COLOURS.len() - 1,
+        before => 1 + before % (COLOURS.len() - 2),
+    }
 }
 
 fn save(path: &Path, mut text: String) -> Result<()> {

@@ -30,10 +30,15 @@ pub fn times(file: &Path) -> Result<String> {
 /// divan's tree: `├─ name  fastest │ slowest │ median │ …`, three characters of indentation a level.
 fn read_tree(text: &str) -> Vec<Timed> {
     let mut path: Vec<String> = Vec::new();
-    let mut found = Vec::new();
+    let mut found: Vec<Timed> = Vec::new();
     for line in text.lines() {
         let columns: Vec<&str> = line.split('│').collect();
         let Some(at) = line.find("├─ ").or_else(|| line.find("╰─ ")) else {
+            let median = columns.iter().rev().nth(3).map_or("", |c| c.trim());
+            if let Some(timed) = found.last_mut().filter(|_| median.ends_with("item/s")) {
+                let Timed { median: time, .. } = timed;
+                *time = format!("{time}, {median}");
+            }
             // A benchmark binary's own line, over its columns' names
             if line.contains("fastest") && line.contains("median") {
                 path = line.split_whitespace().take(1).map(str::to_owned).collect();
@@ -42,9 +47,10 @@ fn read_tree(text: &str) -> Vec<Timed> {
         };
         let depth = line[..at].chars().count() / 3 + 1;
         let own = &line[at + "├─ ".len()..];
-        let (name, fastest) = own.split('│').next().unwrap_or(own).trim_end().split_once("  ").unwrap_or((own, ""));
+        let first = own.split('│').next().unwrap_or(own).trim_end();
+        let (name, fastest) = first.split_once("  ").unwrap_or((first, ""));
         path.truncate(depth);
-        path.push(name.trim_end_matches('│').trim().to_owned());
+        path.push(name.trim().to_owned());
         let median = columns.iter().rev().nth(3).map_or("", |c| c.trim());
         if !fastest.trim().is_empty() && !median.is_empty() {
             found.push(Timed { path: path.clone(), median: median.to_owned() });
@@ -108,16 +114,21 @@ lookup           fastest       │ slowest       │ median        │ mean     
 ├─ hits                        │               │               │               │         │
 │  ├─ natlet                   │               │               │               │         │
 │  │  ├─ 1000    1.2 ns        │ 2 ns          │ 1.3 ns        │ 1.4 ns        │ 100     │ 800
+│  │  │          1 Mitem/s     │ 2 Mitem/s     │ 3 Mitem/s     │ 4 Mitem/s     │         │
 │  │  ╰─ 10000   2.2 ns        │ 3 ns          │ 2.3 ns        │ 2.4 ns        │ 100     │ 800
 ╰─ open          9 ns          │ 9 ns          │ 9.5 ns        │ 9 ns          │ 100     │ 100
 ";
         let found = read_tree(text);
         assert_eq!(found.len(), 3);
         assert_eq!(found[1].path, ["lookup", "hits", "natlet", "10000"]);
-        assert_eq!((found[1].median.as_str(), found[2].median.as_str()), ("2.3 ns", "9.5 ns"));
+        assert_eq!(found[0].path, ["lookup", "hits", "natlet", "1000"]);
+        assert_eq!(
+            found.iter().map(|t| t.median.as_str()).collect::<Vec<_>>(),
+            ["1.3 ns, 3 Mitem/s", "2.3 ns", "9.5 ns"]
+        );
         let mut out = String::new();
         write_table(&mut out, "lookup", &found);
-        assert!(out.contains("| hits, natlet |  | 1.3 ns | 2.3 ns |"), "{out}");
+        assert!(out.contains("| hits, natlet |  | 1.3 ns, 3 Mitem/s | 2.3 ns |"), "{out}");
         assert!(out.contains("| open | 9.5 ns |"), "{out}");
     }
 }
