@@ -17,6 +17,8 @@ pub fn transactions(netlink: &mut Netlink, old: &Image, new: &Image) -> Result<V
     let current = delta.onto(&objects).ok_or("the kernel holds other sets")?;
     let phases = plan(&current, &delta.new).phases;
     let mut batches: Vec<_> = phases.iter().flat_map(|phase| phase.batches(netlink.max_batch_len())).collect();
-    batches.iter_mut().for_each(|batch| batch.insist_on(0));
+    for batch in &mut batches {
+        batch.insist_on(0);
+    }
     Ok(batches)
 }
