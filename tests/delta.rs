@@ -142,7 +142,7 @@ fn a_change_is_small() -> Test {
             // the endpoint's slot and the note of what is loaded are changed, and its hairpin pair is another one
             let summary = &outcome.summary;
             same("elements", &(summary.added, summary.changed, summary.removed), &(1, 2, 1))?;
-            same("transactions", &outcome.transactions, &2)?;
+            same("transactions", &outcome.transactions, &1)?;
             holds(&format!("{} bytes in transactions", outcome.bytes), outcome.bytes < 700)?;
             // the first time the objects are read, but no elements
             let limit = if turn == 1 { 32_768 } else { 1024 };

@@ -51,6 +51,8 @@ pub struct Netlink {
     send_buffer: usize,
     /// Bytes of replies that may wait, as the kernel counts them.
     receive_queue: usize,
+    /// All answers to what was sent have been read: none is left over for the next wait.
+    settled: bool,
     traffic: Traffic,
 }
 
@@ -111,6 +113,7 @@ impl Netlink {
             buffer: vec![0; RECEIVE_BUFFER],
             send_buffer,
             receive_queue,
+            settled: false,
             traffic: Traffic::default(),
         })
     }
@@ -145,7 +148,6 @@ impl Netlink {
             Some(generation) => generation,
             None => self.generation()?,
         };
-        self.drain();
         self.send(batch.bytes()).map_err(|errno| match errno {
             Errno::EMSGSIZE => LoadError::BatchTooLong { len: batch.len(), max: self.max_batch_len() },
             errno => LoadError::Socket { doing: "send a transaction", source: errno.into() },
@@ -166,13 +168,13 @@ impl Netlink {
     /// Lets the kernel check a transaction that is not [ended](Batch::end): nothing of it is applied. `Ok` means that the
     /// kernel would take every message of it.
     pub(crate) fn check_batch(&mut self, batch: &Batch) -> Result<(), LoadError> {
-        self.drain();
         let failed = |errno: Errno| LoadError::Socket { doing: "let a transaction be checked", source: errno.into() };
         self.send(batch.bytes()).map_err(failed)?;
         let answers = self.answers(batch.last_seq())?;
         answers.first_error.map_or(Ok(()), |reply| Err(refused(batch, reply)))
     }
 
+    /// What is queued for a batch. The kernel has queued all of it when `send` returns, the acknowledgement of BATCH_END last.
     fn answers(&mut self, end: u32) -> Result<Answers, LoadError> {
         let mut answers = Answers::default();
         let deadline = Instant::now() + DEADLINE;
@@ -180,7 +182,10 @@ impl Netlink {
             let received = match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(n) => n,
                 Err(Errno::EINTR) if Instant::now() < deadline => continue,
-                Err(Errno::EAGAIN) => return Ok(answers),
+                Err(Errno::EAGAIN) => {
+                    self.settled = true;
+                    return Ok(answers);
+                }
                 Err(Errno::ENOBUFS) if Instant::now() < deadline => {
                     answers.lost = true;
                     continue;
@@ -198,6 +203,10 @@ impl Netlink {
                     _ if answers.first_error.is_none() => answers.first_error = Some(reply),
                     _ => {}
                 }
+            }
+            if answers.end_acknowledged {
+                self.settled = true;
+                return Ok(answers);
             }
         }
     }
@@ -273,14 +282,18 @@ impl Netlink {
             let received = self.receive(deadline)?;
             for message in messages(self.buffer.get(..received).unwrap_or_default()).filter(|m| m.seq == seq) {
                 consistent &= message.flags & DUMP_INTERRUPTED == 0;
+                // The closing message, an acknowledgement or an error is the last one of a request, as is the only reply.
                 if let Some(reply) = read_reply(&message) {
+                    self.settled = true;
                     return if reply.errno == 0 { Ok(consistent) } else { Err(refused_request(kind, &reply)) };
                 }
-                match message.number {
-                    DONE => return Ok(consistent),
-                    _ => each(&message),
+                if message.number == DONE {
+                    self.settled = true;
+                    return Ok(consistent);
                 }
+                each(&message);
                 if answer == Answer::One {
+                    self.settled = true;
                     return Ok(consistent);
                 }
             }
@@ -313,6 +326,10 @@ impl Netlink {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        if !self.settled {
+            self.drain();
+        }
+        self.settled = false;
         self.traffic.sent += bytes.len();
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -325,7 +342,7 @@ impl Netlink {
         }
     }
 
-    /// Throws away answers that an earlier, timed-out wait left behind.
+    /// Throws away answers that an earlier wait, which timed out or failed, left behind.
     fn drain(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         while matches!(

@@ -4,6 +4,7 @@
 //! endpoints each; the first endpoint moves to and fro. Printed are percentiles, in microseconds, of
 //!
 //! - `send`: a change's prepared transactions sent, each acknowledged by the kernel (what is in `natlet`'s hands is not in it);
+//! - `switch`: as `send`, of an endpoint that comes or goes, so that an element of the map of frontends leads to another chain;
 //! - `prepare`: the difference of the two programs, planned and written as transactions;
 //! - `load`: a whole [`Loader::load`], from program to acknowledgement, the program's own check included;
 //!
@@ -11,11 +12,13 @@
 
 #[path = "../common/large.rs"]
 mod large;
+#[path = "../common/prepared.rs"]
+mod prepared;
 
 use natlet::image::Image;
 use natlet::kernel::{Loader, Terms, Trust};
 use natlet::lab;
-use natlet::lower::{delta, lower};
+use natlet::lower::{Detail, Needs, delta_knowing, lower};
 use natlet::nft::diff::plan;
 use natlet::nft::read::{Loaded, read, read_expecting, read_objects};
 use std::error::Error;
@@ -47,10 +50,44 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let (prepare, send) = parts(&mut loader, &images, changes)?;
-    for (what, times) in [("send", send), ("prepare", prepare), ("load", whole)] {
+    let switch = switch(&mut loader, &large::table(services, endpoints, 200), changes)?;
+    for (what, times) in [("send", send), ("switch", switch), ("prepare", prepare), ("load", whole)] {
         report(what, times);
     }
     Ok(())
+}
+
+/// The first endpoint of a table comes and goes.
+fn switch(loader: &mut Loader, table: &str, changes: usize) -> Result<Vec<Duration>, Box<dyn Error>> {
+    // the last service has as many endpoints as the first one is left with, so that no chain comes or goes
+    let first_of = |table: &str, start: usize| -> Option<std::ops::Range<usize>> {
+        let from = start + table.get(start..)?.find("\"11.")?;
+        Some(from..from + table.get(from..)?.find(", ")? + 2)
+    };
+    let without = |table: &str, start: usize| {
+        let mut table = table.to_owned();
+        table.replace_range(first_of(&table, start).ok_or("no endpoint")?, "");
+        Ok::<_, Box<dyn Error>>(table)
+    };
+    let last = table.rfind("endpoints = [").ok_or("no service")?;
+    let with = without(table, last)?;
+    let first = with.find("endpoints = [").ok_or("no service")?;
+    let tables = [without(&with, first)?, with];
+    let [a, b] = tables.map(|t| large::image(&t).map_err(|e| e.message().unwrap_or_default().to_owned()));
+    let images = [a?, b?];
+    loader.load(&images[0], Terms::default(), Trust::Generation)?;
+    let netlink = loader.netlink();
+    let ways = [
+        prepared::transactions(netlink, &images[0], &images[1])?,
+        prepared::transactions(netlink, &images[1], &images[0])?,
+    ];
+    let mut times = Vec::new();
+    for i in 0..changes {
+        let started = Instant::now();
+        ways[i % 2].iter().try_for_each(|batch| netlink.send_batch(batch))?;
+        times.push(started.elapsed());
+    }
+    Ok(times)
 }
 
 fn reading(loader: &mut Loader, image: &Image) -> Result<(), Box<dyn Error>> {
@@ -78,11 +115,12 @@ fn parts(
     let netlink = loader.netlink();
     let mut objects = read_objects(netlink)?;
     let (mut prepare, mut send) = (Vec::new(), Vec::new());
+    let mut needs = Needs::of_program(&images[changes % 2].program());
     for i in 0..changes {
         // the loads before ended with images[changes % 2]
         let (old, new) = (images[(changes + i) % 2].program(), images[(changes + i + 1) % 2].program());
         let started = Instant::now();
-        let mut delta = delta(&old, "old", &new, "new");
+        let mut delta = delta_knowing(&needs, (&old, "old"), (&new, "new"), Detail::Differing);
         let current = delta.onto(&objects).ok_or("the kernel holds other sets")?;
         let phases = plan(&current, &delta.new).phases;
         let batches: Vec<_> = phases.iter().flat_map(|phase| phase.batches(netlink.max_batch_len())).collect();
@@ -97,6 +135,7 @@ fn parts(
             generation += 1;
         }
         send.push(sent);
+        needs = delta.needs;
         objects = Loaded { generation, ..objects };
     }
     Ok((prepare, send))

@@ -138,6 +138,26 @@ impl<'a> IndexV4<'a> {
         used(self.family.slots())
     }
 
+    /// The slots of those records whose offset is wanted.
+    pub fn slots_of(&self, wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = Slot> {
+        let Self { family, width, .. } = *self;
+        let number = index(family.placement.shards.saturating_mul(family.placement.shard_slots));
+        let width = usize::from(width);
+        let starts = (0..number).map(move |i| i.wrapping_mul(width));
+        let hits = starts.filter(move |&at| self.record_at(at).is_some_and(&wanted));
+        used(hits.filter_map(move |at| Some(family.form.read(family.slots.get(at..at.wrapping_add(width))?))))
+    }
+
+    /// The record offset in the slot that starts here.
+    #[inline]
+    fn record_at(&self, at: usize) -> Option<u32> {
+        let window = self.family.slots.get(at..at.wrapping_add(WINDOW))?.first_chunk::<WINDOW>()?;
+        let last = u64::from_le_bytes(*window.last_chunk()?).wrapping_shr(self.record_shift.into());
+        #[expect(clippy::cast_possible_truncation, reason = "a record offset has at most 28 bits")]
+        let record = last as u32 & self.record_mask;
+        Some(record)
+    }
+
     pub fn frontends(&self) -> u32 {
         self.family.frontends
     }
@@ -172,6 +192,11 @@ impl<'a> IndexV6<'a> {
 
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'a> {
         used(self.family.slots())
+    }
+
+    /// As [`IndexV4::slots_of`].
+    pub fn slots_of(&self, wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = Slot> {
+        self.slots().filter(move |slot| wanted(slot.record))
     }
 
     pub fn frontends(&self) -> u32 {

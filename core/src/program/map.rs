@@ -55,6 +55,21 @@ impl<F: FnMut(u8) -> Option<()>> Pages<F> {
     }
 }
 
+/// Where a walk to the first record behind an offset may begin: the first record of the offset's page, or of the last page
+/// before it in which one starts.
+pub(crate) fn start_before(map: &[u8], offset: u32) -> u32 {
+    let mut page = offset / PAGE;
+    while let Some(entry) = page.checked_sub(1) {
+        let first = map.get(index(entry)).copied().unwrap_or(NONE);
+        let start = page.saturating_mul(PAGE).saturating_add(first.into());
+        if first != NONE && start <= offset {
+            return start;
+        }
+        page = entry;
+    }
+    0
+}
+
 /// Whether a record starts at this offset: walks from the start of its page.
 pub(crate) fn is_start(map: &[u8], records: &[u8], form: AddressForm, offset: u32) -> bool {
     let page = offset / PAGE;

@@ -1,6 +1,7 @@
 //! The compiled form of a service table: a view of bytes that were checked once. `core/FORMAT.md` specifies every byte.
 
 pub(crate) mod cluster_ips;
+mod compare;
 pub(crate) mod context;
 mod endpoints;
 pub(crate) mod index;
@@ -225,6 +226,21 @@ impl<'a> Program<'a> {
             let Slot { address, protocol, port, kind, record } = slot;
             program.frontend(Hit { kind, record }, address, protocol, port)
         })
+    }
+
+    /// The frontends of those records whose offset is wanted, as [`Program::frontends`] has them; the others are passed over
+    /// without being decoded.
+    pub fn frontends_of(&self, wanted: impl Fn(u32) -> bool + Copy) -> impl Iterator<Item = ProgramFrontend<'a>> {
+        let program = *self;
+        self.v4.slots_of(wanted).chain(self.v6.slots_of(wanted)).filter_map(move |slot| {
+            let Slot { address, protocol, port, kind, record } = slot;
+            program.frontend(Hit { kind, record }, address, protocol, port)
+        })
+    }
+
+    /// Whether a family has frontends.
+    pub fn has_frontends(&self, v6: bool) -> bool {
+        (if v6 { self.v6.frontends() } else { self.v4.frontends() }) != 0
     }
 
     /// Number of frontends in both families.

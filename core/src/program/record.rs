@@ -8,6 +8,7 @@
 //! `local`: endpoints of both lie in the overlap and are stored once.
 
 use super::endpoints::EndpointList;
+use super::map::record_len;
 use crate::bytes::{Reader, index};
 use crate::table::{Choice, Cidr, Policy};
 use core::net::IpAddr;
@@ -237,6 +238,16 @@ impl<'a> Record<'a> {
     #[inline]
     fn extra(&self, wanted: u8) -> Option<&'a [u8]> {
         if self.first() & (FULL | EXTRA) == FULL | EXTRA { self.shape().extra(wanted) } else { None }
+    }
+
+    /// Whether a record, of this or another program, says the same in the same bytes: policies, endpoints and all else but
+    /// name and frontends.
+    pub fn is_same(&self, other: &Record<'_>) -> bool {
+        self.form == other.form && self.own_bytes() == other.own_bytes()
+    }
+
+    fn own_bytes(&self) -> &'a [u8] {
+        record_len(self.bytes, self.form, 0).and_then(|len| self.bytes.get(..index(len))).unwrap_or(&[])
     }
 
     /// Where the record lies in its section: the service's identity within this program.

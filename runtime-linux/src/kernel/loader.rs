@@ -2,7 +2,7 @@
 
 use super::{ABOUT, About, Counting, Terms, let_loopback_through, owner, wanted};
 use crate::image::Image;
-use crate::lower::{Delta, delta, lower};
+use crate::lower::{Delta, Detail, Needs, delta_knowing, lower};
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Known, Outcome};
 use crate::nft::model::Ruleset;
@@ -41,6 +41,8 @@ pub struct Left {
     pub(super) generation: u32,
     /// Tables, sets and rules as they were read, without elements, if they still are so.
     pub(super) objects: Option<Loaded>,
+    /// What the program's frontends need rules for, if that is known.
+    pub(super) needs: Option<Needs>,
 }
 
 impl Loader {
@@ -99,7 +101,7 @@ impl Loader {
         let about = About::after(About::of(&loaded), &program);
         let ruleset = terms.shape(lower(&program, &about.to_string()), &loaded);
         let outcome = apply::apply(&mut self.netlink, &ruleset)?;
-        let left = Left { image: image.clone(), about, generation: outcome.generation, objects: None };
+        let left = Left::new(image.clone(), about, outcome.generation);
         Ok((outcome, left))
     }
 
@@ -110,14 +112,14 @@ impl Loader {
     /// The kernel's.
     pub fn difference(&mut self, image: &Image) -> Result<(Loaded, Ruleset), LoadError> {
         let program = image.program();
-        if let Some(left) = self.left.take() {
+        if let Some(mut left) = self.left.take() {
             let generation = self.netlink.generation()?;
             if generation == left.generation
                 && let Some(objects) = self.objects(&left)?
                 && objects.generation == generation
             {
                 let about = About::after(Some(left.about.clone()), &program);
-                let mut delta = left.delta(&program, &about, Terms::default(), &objects);
+                let mut delta = left.delta(&program, &about, Terms::default(), &objects, Detail::Services);
                 if let Some(loaded) = delta.onto(&objects) {
                     self.left = Some(left);
                     return Ok((loaded, delta.new));
@@ -164,7 +166,7 @@ impl Loader {
                 },
             };
             owner::must_be_mine(&self.netlink, &objects)?;
-            let delta = delta.get_or_insert_with(|| left.delta(&program, &about, terms, &objects));
+            let delta = delta.get_or_insert_with(|| left.delta(&program, &about, terms, &objects, Detail::Differing));
             let Some(mut current) = delta.onto(&objects).map(|loaded| Loaded { generation, ..loaded }) else {
                 return Ok(None);
             };
@@ -175,7 +177,8 @@ impl Loader {
             match apply::apply_known(&mut self.netlink, &current, &delta.new)? {
                 Known::Done(outcome) => {
                     let objects = outcome.keeps_objects().then(|| current.after(outcome.generation, &delta.new));
-                    let left = Left { image: image.clone(), about, generation: outcome.generation, objects };
+                    let needs = Some(delta.needs.clone());
+                    let left = Left { objects, needs, ..Left::new(image.clone(), about, outcome.generation) };
                     return Ok(Some((outcome, left)));
                 }
                 Known::Moved => left.objects = Some(objects),
@@ -187,10 +190,18 @@ impl Loader {
 }
 
 impl Left {
+    /// What a load of this program left, of which nothing else is known.
+    pub(super) fn new(image: Image, about: About, generation: u32) -> Self {
+        Self { image, about, generation, objects: None, needs: None }
+    }
+
     /// From the program that was left to another one on these terms, of which the kernel is to keep this.
-    fn delta(&self, program: &Program<'_>, about: &About, terms: Terms, loaded: &Loaded) -> Delta {
-        let Delta { old, new } = delta(&self.image.program(), &self.about.to_string(), program, &about.to_string());
+    fn delta(&mut self, program: &Program<'_>, about: &About, terms: Terms, loaded: &Loaded, detail: Detail) -> Delta {
+        let old = self.image.program();
+        let needs = self.needs.get_or_insert_with(|| Needs::of_program(&old));
+        let (old_info, new_info) = (self.about.to_string(), about.to_string());
+        let delta = delta_knowing(needs, (&old, &old_info), (program, &new_info), detail);
         let as_loaded = Terms { counting: Counting::AsLoaded, ..terms };
-        Delta { old: as_loaded.shape(old, loaded), new: terms.shape(new, loaded) }
+        Delta { old: as_loaded.shape(delta.old, loaded), new: terms.shape(delta.new, loaded), ..delta }
     }
 }

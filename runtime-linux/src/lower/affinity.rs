@@ -123,13 +123,14 @@ pub(super) struct Affinity {
 }
 
 impl Affinity {
-    pub(super) fn new(program: &Program<'_>, family: Family) -> Self {
+    /// `used`: some frontend remembers its clients.
+    pub(super) fn new(program: &Program<'_>, family: Family, used: bool) -> Self {
         let Fields { daddr, .. } = Fields::of(family);
         let id = Field::Priority;
         let vip = [daddr, Field::L4Proto, Field::Dport];
         let ids = |names: [&'static str; 2], key: &[Field]| names.map(|name| Building::map(name, key, &[id]));
         Self {
-            numbers: numbers(program, family == Family::Ip6),
+            numbers: if used { numbers(program, family == Family::Ip6) } else { HashMap::new() },
             ids: [ids(IDS[0], &vip), ids(IDS[1], &vip[1..])],
             draws: Building::map("affinity-draws", &[id, Field::Slot], &[daddr]),
             endpoints: Building::map("affinity-endpoints", &[id, Field::L4Proto, daddr], &[daddr, Field::Dport]),

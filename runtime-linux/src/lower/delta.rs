@@ -1,16 +1,14 @@
 //! The difference of two programs, lowered without the elements that both have.
 //!
-//! Services are compared by a digest of all that the lowering reads of them: their record, name and frontends. What is left
-//! is lowered for both programs, so the difference of the two rulesets is what loading the second one after the first
-//! changes. Time is linear in frontends and endpoints, some nanoseconds each; nothing is built for what stays.
+//! Which services differ is found by comparing the programs' bytes (`matching.rs`). What differs is lowered for both programs,
+//! so the difference of the two rulesets is what loading the second one after the first changes. Nothing is built for what
+//! stays: with the same names and frontends, time is that of some passes over the programs' bytes.
 
-use super::lower_part;
+use super::part::parts;
+use super::{Needs, lower_part};
 use crate::nft::model::{Ruleset, Set};
 use crate::nft::read::Loaded;
-use natlet_core::{Choice, Policy, Program, ProgramFrontend, Protocol, Record};
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::net::IpAddr;
+use natlet_core::Program;
 
 /// Two rulesets with all chains, rules and sets of their programs, and the elements in which they differ (and a few more).
 #[derive(Clone, Debug)]
@@ -19,6 +17,8 @@ pub struct Delta {
     pub old: Ruleset,
     /// Of the new one.
     pub new: Ruleset,
+    /// What the new program's frontends need rules for.
+    pub needs: Needs,
 }
 
 impl Delta {
@@ -38,135 +38,28 @@ impl Delta {
     }
 }
 
-/// A part of a program: what another program does not have.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Part {
-    /// Its services, by the offset of their records.
-    records: HashSet<u32>,
-    /// ClusterIPs.
-    pub(super) cluster_ips: Vec<IpAddr>,
-    /// Addresses of endpoints.
-    pub(super) endpoints: Vec<IpAddr>,
-}
-
-impl Part {
-    pub(super) fn has(&self, record: &Record<'_>) -> bool {
-        self.records.contains(&record.offset())
-    }
+/// How much of services that differ is to be in a [`Delta`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What differs, so that it can be sent.
+    Differing,
+    /// Whole services, so that it can be told by their names.
+    Services,
 }
 
 /// What differs between two programs; `old_info` and `new_info` are what the kernel keeps with each, as in
 /// [`lower`](super::lower).
 pub fn delta(old: &Program<'_>, old_info: &str, new: &Program<'_>, new_info: &str) -> Delta {
-    let [old_part, new_part] = parts(old, new);
-    Delta { old: lower_part(old, old_info, Some(&old_part)), new: lower_part(new, new_info, Some(&new_part)) }
+    delta_knowing(&Needs::of_program(old), (old, old_info), (new, new_info), Detail::Differing)
 }
 
-/// What each of two programs has and the other has not.
-fn parts(old: &Program<'_>, new: &Program<'_>) -> [Part; 2] {
-    // The seed is new each time: nobody can make a change that has the digest of what it changes.
-    let seed = RandomState::new();
-    let [records, new_records] = unmatched(&digests(old, &seed), &digests(new, &seed));
-    let mut old_part = Part { records, ..Part::default() };
-    let mut new_part = Part { records: new_records, ..Part::default() };
-    [old_part.cluster_ips, new_part.cluster_ips] = unshared(old.cluster_ips(), new.cluster_ips());
-    let addresses = |program: &Program<'_>, part: &Part| -> BTreeSet<IpAddr> {
-        let records = program.records().filter(|r| part.has(r));
-        records.flat_map(|r| r.endpoints().iter().map(|e| e.address.ip())).collect()
-    };
-    let (have, want) = (addresses(old, &old_part), addresses(new, &new_part));
-    [old_part.endpoints, new_part.endpoints] = unshared(have.into_iter(), want.into_iter());
-    // An address that comes or goes here may be another service's endpoint all the time.
-    if !(old_part.endpoints.is_empty() && new_part.endpoints.is_empty()) {
-        let mut shared = BTreeSet::new();
-        for record in old.records().filter(|r| !old_part.has(r)) {
-            for address in record.endpoints().iter().map(|e| e.address.ip()) {
-                if [&old_part, &new_part].iter().any(|part| part.endpoints.binary_search(&address).is_ok()) {
-                    shared.insert(address);
-                }
-            }
-        }
-        for part in [&mut old_part, &mut new_part] {
-            part.endpoints.retain(|address| !shared.contains(address));
-        }
-    }
-    [old_part, new_part]
-}
-
-/// Offset and digest of each service, in the program's order.
-fn digests(program: &Program<'_>, seed: &RandomState) -> Vec<(u32, u64)> {
-    let mut digests: Vec<(u32, u64)> = program
-        .services()
-        .map(|(r, name)| (r.offset(), digest(&r, name.map(|n| (n.name, n.protocol)), seed)))
-        .collect();
-    for f in program.frontends() {
-        if let Ok(at) = digests.binary_search_by_key(&f.record.offset(), |d| d.0) {
-            // Frontends come in no order, so theirs are summed.
-            digests[at].1 = digests[at].1.wrapping_add(frontend_digest(&f, seed));
-        }
-    }
-    digests
-}
-
-fn digest(record: &Record<'_>, name: Option<(&str, Protocol)>, seed: &RandomState) -> u64 {
-    let mut hasher = seed.build_hasher();
-    name.map(|(name, protocol)| (name, protocol.number())).hash(&mut hasher);
-    let [internal, external] = [record.internal_policy(), record.external_policy()].map(|p| p == Policy::Local);
-    let hashed = record.choice() == Choice::SourceHash;
-    (record.is_v6(), internal, external, record.any_usable(), hashed, record.affinity_timeout()).hash(&mut hasher);
-    (record.cluster().len(), record.local().len(), record.endpoints().len()).hash(&mut hasher);
-    for endpoint in record.endpoints().iter() {
-        match endpoint.address.ip() {
-            IpAddr::V4(ip) => hasher.write_u64(
-                u64::from(ip.to_bits()) << 32 | u64::from(endpoint.address.port()) << 16 | u64::from(endpoint.weight),
-            ),
-            IpAddr::V6(ip) => {
-                hasher.write_u128(ip.to_bits());
-                hasher.write_u32(u32::from(endpoint.address.port()) << 16 | u32::from(endpoint.weight));
-            }
-        }
-    }
-    for range in record.source_ranges().into_iter().flatten() {
-        (range.address, range.prefix).hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-fn frontend_digest(f: &ProgramFrontend<'_>, seed: &RandomState) -> u64 {
-    seed.hash_one((f.kind as u8, f.address, f.protocol.number(), f.port))
-}
-
-/// The offsets whose digest the other list has not (or has less often). Most programs differ in a few neighbours, so what both
-/// begin and end with is passed over first.
-fn unmatched(old: &[(u32, u64)], new: &[(u32, u64)]) -> [HashSet<u32>; 2] {
-    let same = |(a, b): &(&(u32, u64), &(u32, u64))| a.1 == b.1;
-    let front = old.iter().zip(new).take_while(same).count();
-    let (old, new) = (&old[front..], &new[front..]);
-    let back = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
-    let (old, new) = (&old[..old.len() - back], &new[..new.len() - back]);
-    let mut left: HashMap<u64, Vec<u32>> = HashMap::with_capacity(old.len());
-    for (offset, digest) in old {
-        left.entry(*digest).or_default().push(*offset);
-    }
-    let is_new = |(offset, digest): &(u32, u64)| left.get_mut(digest).and_then(Vec::pop).is_none().then_some(*offset);
-    let added = new.iter().filter_map(is_new).collect();
-    [left.into_values().flatten().collect(), added]
-}
-
-/// What only one of two ascending lists has.
-fn unshared<T: Ord>(old: impl Iterator<Item = T>, new: impl Iterator<Item = T>) -> [Vec<T>; 2] {
-    let (mut old, mut new) = (old.peekable(), new.peekable());
-    let (mut gone, mut added) = (Vec::new(), Vec::new());
-    loop {
-        match (old.peek(), new.peek()) {
-            (Some(a), Some(b)) if a == b => {
-                old.next();
-                new.next();
-            }
-            (Some(a), Some(b)) if a < b => gone.extend(old.next()),
-            (_, Some(_)) => added.extend(new.next()),
-            (Some(_), None) => gone.extend(old.next()),
-            (None, None) => return [gone, added],
-        }
+/// As [`delta`], for who knows what the old program's frontends need: no frontend of a service that stays is looked at.
+pub fn delta_knowing(needs: &Needs, old: (&Program<'_>, &str), new: (&Program<'_>, &str), detail: Detail) -> Delta {
+    let (old_part, new_part) = parts(old.0, new.0, detail == Detail::Services);
+    let new_needs = needs.after(old_part.frontends.iter(), new_part.frontends.iter());
+    Delta {
+        old: lower_part(old.0, old.1, needs, Some(&old_part)),
+        new: lower_part(new.0, new.1, &new_needs, Some(&new_part)),
+        needs: new_needs,
     }
 }

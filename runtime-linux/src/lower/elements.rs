@@ -2,8 +2,9 @@
 
 use super::Select;
 use super::affinity::Affinity;
-use super::delta::Part;
 use super::features::Features;
+use super::needs::Needs;
+use super::part::{Depth, Part};
 use super::ranges::merge;
 use super::rules::PASSED_OVER;
 use crate::nft::model::{Elements, Family, Field, Set, SetData, Verdict, width};
@@ -114,8 +115,8 @@ impl Lists {
         }
     }
 
-    /// Enters a frontend's list: its verdict and its slots.
-    fn enter(&mut self, key: &[u8], list: &List<'_>, name: &str) {
+    /// Enters a frontend's list: its slots, and with a name its verdict.
+    fn enter(&mut self, key: &[u8], list: &List<'_>, name: Option<&str>) {
         let verdict = match list {
             List::Refuse => Verdict::Goto("refuse".into()),
             List::PassOver => Verdict::Goto(PASSED_OVER.into()),
@@ -137,7 +138,9 @@ impl Lists {
                 Verdict::Goto(select.chain())
             }
         };
-        self.verdicts.push_verdict(key, verdict, name);
+        if let Some(name) = name {
+            self.verdicts.push_verdict(key, verdict, name);
+        }
     }
 }
 
@@ -189,7 +192,7 @@ pub(super) enum Masquerade {
 }
 
 impl<'a> Route<'a> {
-    fn of(f: &ProgramFrontend<'a>) -> Self {
+    pub(super) fn of(f: &ProgramFrontend<'a>) -> Self {
         let record = &f.record;
         let (external, node_port) = (f.kind.is_external(), f.kind == FrontendKind::NodePort);
         let policy = if external { record.external_policy() } else { record.internal_policy() };
@@ -234,7 +237,13 @@ fn frontend_key(f: &ProgramFrontend<'_>) -> Vec<u8> {
 
 /// All sets of a family, in creation order, with the elements of a part of the program (`None`: all of them), and the features
 /// that they stand for. The maps of session affinity are always whole: the numbers in them depend on each other.
-pub(super) fn fill(program: &Program<'_>, family: Family, info: &str, part: Option<&Part>) -> Filled {
+pub(super) fn fill(
+    program: &Program<'_>,
+    family: Family,
+    info: &str,
+    needs: &Needs,
+    part: Option<&Part<'_>>,
+) -> Filled {
     let v6 = family == Family::Ip6;
     let Fields { daddr, saddr } = Fields::of(family);
     let vip = [daddr, Field::L4Proto, Field::Dport];
@@ -251,36 +260,44 @@ pub(super) fn fill(program: &Program<'_>, family: Family, info: &str, part: Opti
     let mut masquerade_local_node_ports = Building::set("masquerade-local-node-ports", &port);
     let mut restricted = Building::set("restricted", &vip);
     let mut allowed = Building::ranges("allowed", &[daddr, Field::L4Proto, Field::Dport, saddr]);
-    let mut affinity = Affinity::new(program, family);
-    let mut features = Features::of_node(program, family);
-
+    let mut affinity = Affinity::new(program, family, needs.has_affinity());
     // records come in the order of their offsets
-    let names: Vec<(u32, &str)> = program
-        .services()
-        .filter(|(record, _)| record.is_v6() == v6 && part.is_none_or(|p| p.has(record)))
-        .filter_map(|(record, name)| Some((record.offset(), name?.name)))
-        .collect();
-    for f in program.frontends().filter(|f| f.address.is_ipv6() == v6) {
+    let names: Vec<(u32, &str)> = match part {
+        None => {
+            let in_family = program.services().filter(|(record, _)| record.is_v6() == v6);
+            in_family.filter_map(|(record, name)| Some((record.offset(), name?.name))).collect()
+        }
+        Some(part) => part.names.clone(),
+    };
+    let frontends: Box<dyn Iterator<Item = ProgramFrontend<'_>>> = match part {
+        // all those with affinity are entered
+        Some(part) if !needs.has_affinity() => Box::new(part.frontends.iter().copied()),
+        _ => Box::new(program.frontends()),
+    };
+    for f in frontends.filter(|f| f.address.is_ipv6() == v6) {
         let record = &f.record;
-        let route = Route::of(&f);
-        features.add(&f, &route);
-        let written = part.is_none_or(|p| p.has(record));
-        if !written && record.affinity_timeout().is_none() {
+        let depth = part.map_or(Depth::All, |p| p.depth_of(record));
+        if depth == Depth::Nothing && record.affinity_timeout().is_none() {
             continue;
         }
+        let route = Route::of(&f);
         let name = names.binary_search_by_key(&record.offset(), |n| n.0).map_or("", |at| names[at].1);
         let key = frontend_key(&f);
         affinity.enter(&key, &f, false, route.main_is_local, name);
         if route.outside.is_some() {
             affinity.enter(&key, &f, true, true, name);
         }
-        if !written {
+        if depth == Depth::Nothing {
             continue;
         }
         let node_port = f.kind == FrontendKind::NodePort;
-        (if node_port { &mut node_ports } else { &mut services }).enter(&key, &route.main, name);
+        let named = (depth == Depth::All).then_some(name);
+        (if node_port { &mut node_ports } else { &mut services }).enter(&key, &route.main, named);
         if let Some(outside) = &route.outside {
-            (if node_port { &mut local_node_ports } else { &mut local_services }).enter(&key, outside, name);
+            (if node_port { &mut local_node_ports } else { &mut local_services }).enter(&key, outside, named);
+        }
+        if depth != Depth::All {
+            continue;
         }
         if let Some(set) = match route.masquerade {
             Masquerade::AsClusterIp => None,
@@ -335,6 +352,7 @@ pub(super) fn fill(program: &Program<'_>, family: Family, info: &str, part: Opti
     let mut about = Building::set("program", &[Field::Mark]);
     about.elements.push(&1_u32.to_ne_bytes(), &[], clip(info));
 
+    let mut features = Features::of(program, family, needs);
     features.siblings = affinity.has_siblings();
     features.node_port_addresses = !node_port_addresses.elements.is_empty();
     let sets = [

@@ -1,14 +1,14 @@
 //! What a family's table needs rules for: the part of a program that decides about chains, rules and which sets are there.
 
 use super::Select;
-use super::elements::{List, Masquerade, Route};
+use super::needs::{Needs, Place};
 use crate::nft::model::Family;
-use natlet_core::{Cidr, FrontendKind, Program, ProgramFrontend, Protocol};
+use natlet_core::{Cidr, Program, Protocol};
 use std::collections::BTreeSet;
 
 /// What a family's table needs rules for.
 #[expect(clippy::struct_excessive_bools, reason = "each says whether a kind of rule is there")]
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Features {
     /// Numbers of slots, by the map that they are drawn from and the way of drawing.
     pub(super) selects: BTreeSet<Select>,
@@ -63,40 +63,32 @@ impl Features {
         }
     }
 
-    /// Those of the node and of what the program has at all.
-    pub(super) fn of_node(program: &Program<'_>, family: Family) -> Self {
+    /// Those of the node and of what the program has, of which the frontends need this.
+    pub(super) fn of(program: &Program<'_>, family: Family, needs: &Needs) -> Self {
         let v6 = family == Family::Ip6;
         let context = program.context();
         let in_family = |c: Cidr| c.address.is_ipv6() == v6;
+        let needs = needs.of(v6);
+        let masquerade = |node_port, local| needs.protocols(Place::Masquerade { node_port, local });
         Self {
+            selects: needs.selects(),
+            node_ports: needs.has(Place::NodePorts),
+            local_services: needs.has(Place::LocalServices),
+            local_node_ports: needs.has(Place::LocalNodePorts),
+            restricted: needs.has(Place::Restricted),
+            passed_over: needs.has(Place::PassedOver),
+            masquerade: masquerade(false, false),
+            masquerade_node: masquerade(false, true),
+            masquerade_node_ports: masquerade(true, false),
+            masquerade_local_node_ports: masquerade(true, true),
+            siblings: false,
+            node_port_addresses: false,
             cluster_ips: program.cluster_ips().any(|ip| ip.is_ipv6() == v6),
             hairpin: program.records().any(|r| r.is_v6() == v6 && !r.endpoints().is_empty()),
             pods: context.cluster_cidrs().any(in_family),
             service_cidrs: context.service_cidrs().any(in_family),
             masquerade_all: context.masquerade_all(),
             localhost_node_ports: context.localhost_node_ports() && !v6,
-            ..Self::default()
         }
-    }
-
-    /// Adds what a frontend needs.
-    pub(super) fn add(&mut self, f: &ProgramFrontend<'_>, route: &Route<'_>) {
-        let node_port = f.kind == FrontendKind::NodePort;
-        self.selects.extend([Some(&route.main), route.outside.as_ref()].into_iter().flatten().filter_map(List::select));
-        self.node_ports |= node_port;
-        self.passed_over |= matches!(route.main, List::PassOver);
-        if route.outside.is_some() {
-            *(if node_port { &mut self.local_node_ports } else { &mut self.local_services }) = true;
-        }
-        if let Some(protocols) = match route.masquerade {
-            Masquerade::AsClusterIp => None,
-            Masquerade::Always if node_port => Some(&mut self.masquerade_node_ports),
-            Masquerade::Always => Some(&mut self.masquerade),
-            Masquerade::FromNode if node_port => Some(&mut self.masquerade_local_node_ports),
-            Masquerade::FromNode => Some(&mut self.masquerade_node),
-        } {
-            protocols.insert(f.protocol);
-        }
-        self.restricted |= f.kind == FrontendKind::LoadBalancer && f.record.source_ranges().is_some();
     }
 }

@@ -19,15 +19,19 @@ mod affinity;
 mod delta;
 mod elements;
 mod features;
+mod matching;
+mod needs;
+mod part;
 mod ranges;
 mod rules;
 
-pub use delta::{Delta, delta};
+pub use delta::{Delta, Detail, delta, delta_knowing};
+pub use needs::Needs;
 
 use crate::nft::model::{Family, Ruleset, Table};
-use delta::Part;
 use features::Features;
 use natlet_core::Program;
+use part::Part;
 
 /// Name of natlet's table in either family.
 pub const TABLE: &str = "natlet";
@@ -41,28 +45,26 @@ pub const FRONTENDS: [&str; 4] = ["services", "local-services", "node-ports", "l
 /// A family without frontends and service CIDRs has no table; a program without any has an empty IPv4 one, which
 /// carries `info`.
 pub fn lower(program: &Program<'_>, info: &str) -> Ruleset {
-    lower_part(program, info, None)
+    lower_part(program, info, &Needs::of_program(program), None)
 }
 
 /// As [`lower`], with all chains, rules and sets, and of the elements those of a part of the program (`None`: all).
-fn lower_part(program: &Program<'_>, info: &str, part: Option<&Part>) -> Ruleset {
+fn lower_part(program: &Program<'_>, info: &str, needs: &Needs, part: Option<&Part<'_>>) -> Ruleset {
     let mut families: Vec<Family> = [Family::Ip, Family::Ip6].into_iter().filter(|f| is_used(program, *f)).collect();
     if families.is_empty() {
         families.push(Family::Ip);
     }
-    let tables = families.into_iter().map(|family| lower_family(program, family, info, part)).collect();
+    let tables = families.into_iter().map(|family| lower_family(program, family, info, needs, part)).collect();
     Ruleset { tables, ..Ruleset::default() }
 }
 
 fn is_used(program: &Program<'_>, family: Family) -> bool {
     let v6 = family == Family::Ip6;
-    program.context().service_cidrs().any(|c| c.address.is_ipv6() == v6)
-        // records are walked faster than frontends, and most programs have none of IPv6
-        || (program.records().any(|r| r.is_v6() == v6) && program.frontends().any(|f| f.address.is_ipv6() == v6))
+    program.context().service_cidrs().any(|c| c.address.is_ipv6() == v6) || program.has_frontends(v6)
 }
 
-fn lower_family(program: &Program<'_>, family: Family, info: &str, part: Option<&Part>) -> Table {
-    let mut filled = elements::fill(program, family, info, part);
+fn lower_family(program: &Program<'_>, family: Family, info: &str, needs: &Needs, part: Option<&Part<'_>>) -> Table {
+    let mut filled = elements::fill(program, family, info, needs, part);
     let (chains, base_chains) = rules::chains(family, &filled.features);
     filled.sets.retain(|s| filled.features.keeps(&s.name));
     Table {

@@ -313,7 +313,9 @@ impl Build<'_> {
                 let masquerade = [self.not_a_pod(), cluster_ip.clone(), vec![E::Masquerade]].concat();
                 rules.push(commented(masquerade, "ClusterIP traffic of no pod"));
             }
-            rules.push(rule([cluster_ip, vec![E::Verdict(Verdict::Return)]].concat()));
+            if !(f.masquerade_node_ports.is_empty() && f.masquerade_local_node_ports.is_empty()) {
+                rules.push(rule([cluster_ip, vec![E::Verdict(Verdict::Return)]].concat()));
+            }
         }
         rules.extend(by_original_port(&f.masquerade_node_ports, "masquerade-node-ports", &E::Masquerade));
         rules.extend(by_original_port(&f.masquerade_local_node_ports, "masquerade-local-node-ports", &to_node_chain));

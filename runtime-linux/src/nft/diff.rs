@@ -2,7 +2,9 @@
 //!
 //! A packet does two look-ups (frontend, then endpoint) and a transaction can fall between them. So a change is up to four
 //! transactions: *grow* raises the size of full sets, *prepare* adds what nothing leads to yet, *switch* changes where
-//! packets are led, *clean* removes what nothing leads to any more. A table that is not there is loaded in one; a table of another shape is replaced in one.
+//! packets are led, *clean* removes what nothing leads to any more. Where no verdict changes, and so the first look-up finds
+//! the same before and after, prepare and switch are one: an endpoint that moves. A table that is not there is loaded in one;
+//! a table of another shape is replaced in one.
 
 mod elements;
 mod phase;
@@ -176,6 +178,10 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn finish(mut self) -> Plan<'a> {
+        if !self.switch.is_empty() && self.switch.iter().all(Operation::leads_no_packet) {
+            self.prepare.append(&mut self.switch);
+            std::mem::swap(&mut self.prepare, &mut self.switch);
+        }
         for set in &self.plan.sets {
             let (added, removed, changed) = set.counts();
             self.plan.summary.added += added;

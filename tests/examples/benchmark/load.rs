@@ -7,6 +7,10 @@ use crate::table::{Size, Table};
 use crate::{Bench, Result};
 use natlet::lab::Namespace;
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// What takes longer is measured once at a size: noise does not matter then.
+const SLOW: Duration = Duration::from_secs(2);
 
 /// One way to put a table in force: its name, the command, and the file at the command's standard input.
 struct Way<'a> {
@@ -53,8 +57,12 @@ pub fn run(bench: &Bench, report: &mut Report, change: bool) -> Result<()> {
             Some(no_flush("iptables-legacy-restore", "iptables-legacy-restore")),
             Some(way("nft -f, kube-proxy's chains", &["nft", "-f", text(&delta)])),
         ];
+        let mut slow = BTreeSet::new();
         for round in 0..bench.rounds {
             for (load, change_of) in loads.iter().zip(&changes) {
+                if slow.contains(load.name) {
+                    continue;
+                }
                 // What was late once will be late again, and later at a larger size.
                 if late.contains(load.name) {
                     report.push(Row::late("load", load.name, size));
@@ -69,6 +77,9 @@ pub fn run(bench: &Bench, report: &mut Report, change: bool) -> Result<()> {
                     continue;
                 };
                 report.push(Row::of("load", load.name, size, took));
+                if took.wall > SLOW {
+                    slow.insert(load.name);
+                }
                 if let Some(way) = change_of.as_ref().filter(|_| change) {
                     let took = process(&host, &way.command, way.input)?;
                     show("change", way.name, size, round, took);

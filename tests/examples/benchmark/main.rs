@@ -3,17 +3,22 @@
 //!
 //! ```text
 //!  table ──▶ files for each peer ──▶ load, change (a process in a namespace, by getrusage)
-//!                                ──▶ flows, traffic (a client, a node, backends)      ──▶ results ──▶ tables and charts
+//!                                ──▶ flows, traffic (a client, a node, backends)      ──▶ results ──▶ tables, goals, charts
+//!  change_time, file_change, update_loss (examples beside this one), the core's benchmarks (as files) ──▶ results
 //! ```
 #![allow(clippy::pedantic, missing_docs, reason = "a tool of this repository")]
 
 mod chart;
+mod core;
 mod flows;
+mod goals;
+mod inside;
 mod load;
 mod peers;
 mod process;
 mod report;
 mod table;
+mod tables;
 mod traffic;
 
 use natlet::lab;
@@ -33,6 +38,9 @@ pub struct Bench {
     pub quick: bool,
     /// Rounds of loads and changes.
     pub rounds: u32,
+    /// Of the new flows: the numbers of services to measure, and parts of the names of peers; without them all.
+    pub services: Option<Vec<u32>>,
+    pub peers: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -49,13 +57,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// `benchmark [--quick] [--rounds=N] [load] [change] [flows] [traffic]`: all four without a name.
+const PARTS: [&str; 6] = ["load", "change", "flows", "loss", "traffic", "core"];
+
+/// `benchmark [--quick] [--rounds=N] [--services=N,…] [--peers=NAME,…] [--core-times=FILE] [--core-instructions=FILE] [PART...]`:
+/// all parts without a name.
 fn run(arguments: &[String]) -> Result<()> {
     let quick = arguments.iter().any(|a| a == "--quick");
-    let rounds = arguments.iter().find_map(|a| a.strip_prefix("--rounds=")).map(str::parse).transpose()?;
+    let option = |name: &str| arguments.iter().find_map(|a| a.strip_prefix(name)?.strip_prefix('='));
+    let rounds = option("--rounds").map(str::parse).transpose()?;
+    let services = option("--services").map(|l| l.split(',').map(str::parse).collect()).transpose()?;
+    let peers = option("--peers").map_or(Vec::new(), |l| l.split(',').map(str::to_owned).collect());
     let named: Vec<&str> = arguments.iter().map(String::as_str).filter(|a| !a.starts_with("--")).collect();
-    if let Some(unknown) = named.iter().find(|n| !["load", "change", "flows", "traffic"].contains(n)) {
-        return Err(format!("{unknown}: there are load, change, flows and traffic").into());
+    if let Some(unknown) = named.iter().find(|n| !PARTS.contains(n)) {
+        return Err(format!("{unknown}: there are {}", PARTS.join(", ")).into());
     }
     let wanted = |name| named.is_empty() || named.contains(&name);
     lab::enter()?; // before the first thread
@@ -65,19 +79,28 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let work = std::env::temp_dir().join(format!("natlet-benchmark-{}", std::process::id()));
     std::fs::create_dir_all(&work)?;
-    let bench = Bench { natlet, work, quick, rounds: rounds.unwrap_or(if quick { 1 } else { 3 }) };
-    let mut report = report::Report::new();
+    let rounds = rounds.unwrap_or(if quick { 1 } else { 3 });
+    let bench = Bench { natlet, work, quick, rounds, services, peers };
+    let mut report = report::Report::default();
+    report.core_times = option("--core-times").map(PathBuf::from);
+    report.core_instructions = option("--core-instructions").map(PathBuf::from);
     let result = (|| {
         if wanted("load") || wanted("change") {
             load::run(&bench, &mut report, wanted("change"))?;
         }
+        if wanted("change") {
+            inside::changes(&bench, &mut report)?;
+        }
         if wanted("flows") {
             flows::run(&bench, &mut report)?;
+        }
+        if wanted("loss") {
+            inside::loss(&bench, &mut report)?;
         }
         if wanted("traffic") {
             traffic::run(&bench, &mut report)?;
         }
-        if quick { Ok(()) } else { report.write(Path::new("tests")) }
+        report.write(if quick { Path::new("target/benchmark/tests") } else { Path::new("tests") })
     })();
     std::fs::remove_dir_all(&bench.work)?;
     result

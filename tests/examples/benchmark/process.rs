@@ -3,9 +3,12 @@
 use crate::Result;
 use natlet::lab::Namespace;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::time::TimeVal;
+use nix::unistd::Pid;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// What a process took.
@@ -39,20 +42,20 @@ pub fn measured(command: &[String]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // As fine as a wait that may end early can be; the process takes at least some milliseconds.
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if start.elapsed() < LIMIT => std::thread::sleep(Duration::from_micros(100)),
-            _ => {
-                let _ = child.kill();
-                let _ = child.wait();
-                println!("late");
-                return ExitCode::SUCCESS;
-            }
-        }
-    };
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (ended, end) = channel::<()>();
+    let watch = std::thread::spawn(move || {
+        let late = end.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+        // it is a child of this process that nobody has waited for: its number is no other's
+        late && kill(pid, Signal::SIGKILL).is_ok()
+    });
+    let status = child.wait();
     let wall = start.elapsed();
+    drop(ended);
+    let (Ok(status), Ok(false)) = (status, watch.join()) else {
+        println!("late");
+        return ExitCode::SUCCESS;
+    };
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("it exists everywhere");
     let micros = |t: TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
     println!("{} {} {} {}", wall.as_micros(), micros(usage.user_time()), micros(usage.system_time()), usage.max_rss());

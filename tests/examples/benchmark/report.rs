@@ -1,12 +1,12 @@
 //! Results: the tables of `tests/BENCHMARKS.md` and the charts beside it.
 
 use crate::Result;
-use crate::chart::{self, Series};
+use crate::chart::{self, Bar, Group, Series};
+use crate::goals;
 use crate::process::Took;
-use crate::table::{Size, thousands};
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
+use crate::table::Size;
+use crate::tables;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One measurement of a process.
@@ -28,185 +28,212 @@ impl Row {
     }
 }
 
+/// What a peer took at a size, of several rounds the one in the middle; `None`: not done within the limit.
+pub struct Median {
+    pub name: &'static str,
+    pub size: Size,
+    pub took: Option<Took>,
+}
+
+/// Times of many changes, in microseconds.
+pub struct Percentiles {
+    pub name: String,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+/// Times of changes inside processes that stay.
+pub struct Inside {
+    pub example: &'static str,
+    pub size: Size,
+    pub steps: Vec<Percentiles>,
+}
+
+/// New flows while services change.
+pub struct Loss {
+    pub changes: f64,
+    pub flows: f64,
+    pub flows_a_second: f64,
+    pub lost: f64,
+    pub past: f64,
+    pub wrong: f64,
+}
+
+/// What a new flow costs through something with so many services.
+pub struct Flow {
+    pub name: &'static str,
+    /// `UDP`: its first datagram; `TCP`: a connection.
+    pub protocol: &'static str,
+    pub services: u32,
+    pub cost: Duration,
+    /// Of what it costs where nothing is translated: the ratio in the round in the middle.
+    pub ratio: f64,
+}
+
 #[derive(Default)]
 pub struct Report {
     rows: Vec<Row>,
-    flows: Vec<(&'static str, u32, Duration)>,
+    inside: Vec<Inside>,
+    flows: Vec<Flow>,
+    loss: Option<Loss>,
     traffic: Vec<(&'static str, f64, f64)>,
+    /// Files with what the core's benchmarks printed.
+    pub core_times: Option<PathBuf>,
+    pub core_instructions: Option<PathBuf>,
 }
 
 impl Report {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     pub fn push(&mut self, row: Row) {
         self.rows.push(row);
     }
 
-    pub fn flow(&mut self, name: &'static str, services: u32, median: Duration) {
-        self.flows.push((name, services, median));
+    pub fn inside(&mut self, example: &'static str, size: Size, steps: Vec<Percentiles>) {
+        self.inside.push(Inside { example, size, steps });
+    }
+
+    pub fn flow(&mut self, flow: Flow) {
+        self.flows.push(flow);
+    }
+
+    pub fn loss(&mut self, loss: Loss) {
+        self.loss = Some(loss);
     }
 
     pub fn traffic(&mut self, name: &'static str, gigabits: f64, requests: f64) {
         self.traffic.push((name, gigabits, requests));
     }
 
-    /// Puts what was measured into `BENCHMARKS.md` of `folder` and into charts beside it; leaves the rest of both alone.
+    /// Puts what was measured into `BENCHMARKS.md` of `folder` and into charts beside it; leaves the rest of both alone. The
+    /// project's README gets its chart once there is one.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("BENCHMARKS.md");
         let mut page = std::fs::read_to_string(&path)?;
-        for (section, title) in [("load", "Time to load a table"), ("change", "Time to change one endpoint")] {
-            let medians = self.medians(section);
-            if medians.is_empty() {
-                continue;
-            }
-            fill(&mut page, section, &processes(&medians))?;
+        let (loads, changes) = (self.medians("load"), self.medians("change"));
+        let shown = |chart: &str, alt: &str| format!("![{alt}](charts/{chart}.svg)\n\n");
+        if !loads.is_empty() {
             let wall = |took: &Took| took.wall.as_secs_f64();
-            chart::lines(
-                &folder.join(format!("charts/{section}.svg")),
-                title,
-                "endpoints",
-                "seconds",
-                &series(&medians, wall),
-            )?;
-            if section == "load" {
-                let memory = |took: &Took| took.memory as f64 / 1e3;
-                let path = folder.join("charts/memory.svg");
-                chart::lines(
-                    &path,
-                    "Peak memory of the loading process",
-                    "endpoints",
-                    "MB",
-                    &series(&medians, memory),
-                )?;
-            }
+            let memory = |took: &Took| took.memory as f64 / 1e3;
+            let (time, room) = (folder.join("charts/load.svg"), folder.join("charts/memory.svg"));
+            let about = "wall time of one process, logarithmic; each peer gets the same table";
+            chart::bars(&time, "Time to put a table in force", about, "s", &groups(&loads, wall, "s"))?;
+            let about = "resident memory of the loading process at its peak, logarithmic";
+            chart::bars(&room, "Memory to put a table in force", about, "MB", &groups(&loads, memory, "MB"))?;
+            let text = [
+                shown("load", "Time to put a table in force, by peer and size of the table"),
+                tables::processes(&loads),
+                "\n".into(),
+                goals::load(&loads),
+                "\n".into(),
+                shown("memory", "Peak memory of the process that puts a table in force, by peer and size"),
+            ];
+            fill(&mut page, "load", &text.concat())?;
+            // README.md lies one folder above
+            let readme = folder.join("../README.md");
+            let mut text = std::fs::read_to_string(&readme)?;
+            fill(&mut text, "chart", "![Time to put a table in force, by peer and size](tests/charts/load.svg)\n")?;
+            std::fs::write(readme, text)?;
+        }
+        if !changes.is_empty() {
+            let wall = |took: &Took| took.wall.as_secs_f64() * 1e3;
+            let path = folder.join("charts/change.svg");
+            let about = "wall time of one process from its start, logarithmic; the table is in force already";
+            chart::bars(&path, "Time to change one endpoint", about, "ms", &groups(&changes, wall, "ms"))?;
+            let text = [
+                shown("change", "Time to change one endpoint, by peer and size of the table"),
+                tables::processes(&changes),
+                "\nIn processes that stay:\n\n".into(),
+                tables::inside(&self.inside),
+                "\n".into(),
+                goals::change(&self.inside),
+            ];
+            fill(&mut page, "change", &text.concat())?;
         }
         if !self.flows.is_empty() {
-            fill(&mut page, "flows", &self.flow_table())?;
-            let mut lines: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-            for (name, services, cost) in self.flows.iter().filter(|f| f.1 > 0 && f.0 != "one DNAT rule") {
-                lines.entry(name).or_default().push((f64::from(*services), cost.as_secs_f64() * 1e6));
-            }
-            let lines: Vec<Series> =
-                lines.into_iter().map(|(name, points)| Series { name: name.into(), points }).collect();
-            chart::lines(&folder.join("charts/flows.svg"), "Cost of a new flow", "services", "microseconds", &lines)?;
+            let about = "of a new flow through a node that tracks connections and translates nothing; logarithmic";
+            let path = folder.join("charts/flows.svg");
+            chart::lines(&path, "Cost of a new flow", about, "services", &self.flow_lines())?;
+            let alt = "Cost of a new flow against one that is not translated, by peer and number of services";
+            let text = [shown("flows", alt), tables::flows(&self.flows), "\n".into(), goals::flows(&self.flows)];
+            fill(&mut page, "flows", &text.concat())?;
+        }
+        if let Some(loss) = &self.loss {
+            fill(&mut page, "loss", &[tables::loss(loss), "\n".into(), goals::loss(loss)].concat())?;
         }
         if !self.traffic.is_empty() {
-            fill(&mut page, "traffic", &self.traffic_table())?;
+            fill(&mut page, "traffic", &tables::traffic(&self.traffic))?;
         }
-        fill(&mut page, "machine", &machine()?)?;
+        if let Some(file) = &self.core_instructions {
+            fill(&mut page, "instructions", &crate::core::instructions(file)?)?;
+        }
+        if let Some(file) = &self.core_times {
+            fill(&mut page, "times", &crate::core::times(file)?)?;
+        }
+        fill(&mut page, "machine", &tables::machine()?)?;
         std::fs::write(path, page)?;
         Ok(())
     }
 
     /// The middle measurement, by wall time, of each peer at each size, in the order they were first made.
-    fn medians(&self, section: &str) -> Vec<(&'static str, Size, Option<Took>)> {
-        let mut medians: Vec<(&'static str, Size, Option<Took>)> = Vec::new();
+    fn medians(&self, section: &str) -> Vec<Median> {
+        let mut medians: Vec<Median> = Vec::new();
         for row in self.rows.iter().filter(|r| r.section == section) {
-            if medians.iter().any(|(name, size, _)| (*name, *size) == (row.name, row.size)) {
+            if medians.iter().any(|m| (m.name, m.size) == (row.name, row.size)) {
                 continue;
             }
             let same = self.rows.iter().filter(|r| (r.section, r.name, r.size) == (section, row.name, row.size));
             let mut all: Vec<Took> = same.filter_map(|r| r.took).collect();
             all.sort_unstable_by_key(|t| t.wall);
-            medians.push((row.name, row.size, all.get(all.len() / 2).copied()));
+            medians.push(Median { name: row.name, size: row.size, took: all.get(all.len() / 2).copied() });
         }
         medians
     }
 
-    fn flow_table(&self) -> String {
-        let base = self.flows.iter().find(|f| f.0 == "conntrack, no NAT").map_or(f64::NAN, |f| f.2.as_secs_f64());
-        let mut text =
-            "| peer | services | us a new flow | of conntrack without NAT |\n| --- | ---: | ---: | ---: |\n".to_owned();
-        for (name, services, cost) in &self.flows {
-            let micros = cost.as_secs_f64() * 1e6;
-            let ratio = cost.as_secs_f64() / base;
-            let _ = writeln!(text, "| {name} | {} | {micros:.2} | {ratio:.2} |", thousands(*services));
+    fn flow_lines(&self) -> Vec<Series> {
+        let mut lines: Vec<Series> = Vec::new();
+        for flow in
+            self.flows.iter().filter(|f| f.protocol == "UDP" && !["one DNAT rule", "forwarding only"].contains(&f.name))
+        {
+            let point = (f64::from(flow.services), flow.ratio);
+            match lines.iter_mut().find(|l| l.name == flow.name) {
+                Some(line) => line.points.push(point),
+                None => lines.push(Series { name: flow.name.into(), points: vec![point] }),
+            }
         }
-        text
-    }
-
-    fn traffic_table(&self) -> String {
-        let base = self.traffic.first().map_or((f64::NAN, f64::NAN), |t| (t.1, t.2));
-        let mut text = "| peer | Gbit/s of one stream | of forwarding only | requests/s | of forwarding only |\n| --- | ---: | ---: | ---: | ---: |\n".to_owned();
-        for (name, gigabits, requests) in &self.traffic {
-            let _ = writeln!(
-                text,
-                "| {name} | {gigabits:.2} | {:.2} | {requests:.0} | {:.2} |",
-                gigabits / base.0,
-                requests / base.1
-            );
-        }
-        text
+        lines
     }
 }
 
-fn processes(medians: &[(&'static str, Size, Option<Took>)]) -> String {
-    let mut text = "| table | peer | wall s | user s | kernel s | peak MB | of natlet's wall |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |\n".to_owned();
-    for (name, size, took) in medians {
-        let base = medians.iter().find(|m| m.1 == *size).and_then(|m| m.2).map_or(f64::NAN, |t| t.wall.as_secs_f64());
-        let _ = match took {
-            Some(t) => writeln!(
-                text,
-                "| {size} | {name} | {:.3} | {:.3} | {:.3} | {:.0} | {:.1} |",
-                t.wall.as_secs_f64(),
-                t.user.as_secs_f64(),
-                t.kernel.as_secs_f64(),
-                t.memory as f64 / 1e3,
-                t.wall.as_secs_f64() / base
-            ),
-            None => writeln!(text, "| {size} | {name} | over 60 | | | | |"),
+/// A group of bars for each size; what is slower than natlet says how many times.
+fn groups(medians: &[Median], value: impl Fn(&Took) -> f64, unit: &str) -> Vec<Group> {
+    let mut groups: Vec<(Size, Group)> = Vec::new();
+    for median in medians {
+        if groups.iter().all(|g| g.0 != median.size) {
+            groups.push((median.size, Group { title: median.size.to_string(), bars: Vec::new() }));
+        }
+        let first = medians.iter().find(|m| m.size == median.size).and_then(|m| m.took.as_ref()).map(&value);
+        let value = median.took.as_ref().map(&value);
+        let label = match (value, first) {
+            (None, _) => "not within a minute".to_owned(),
+            (Some(v), Some(first)) if v > first * 1.05 => {
+                format!("{} {unit}, {}×", chart::number(v), tables::ratio(v / first))
+            }
+            (Some(v), _) => format!("{} {unit}", chart::number(v)),
         };
-    }
-    text
-}
-
-fn series(medians: &[(&'static str, Size, Option<Took>)], value: impl Fn(&Took) -> f64) -> Vec<Series> {
-    let mut lines: Vec<Series> = Vec::new();
-    for (name, size, took) in medians {
-        let Some(took) = took else { continue };
-        let point = (f64::from(size.endpoints), value(took));
-        match lines.iter_mut().find(|l| l.name == *name) {
-            Some(line) => line.points.push(point),
-            None => lines.push(Series { name: (*name).into(), points: vec![point] }),
+        if let Some((_, group)) = groups.iter_mut().find(|g| g.0 == median.size) {
+            group.bars.push(Bar { name: median.name.into(), value, label });
         }
     }
-    lines
+    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 /// Replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->`.
 fn fill(page: &mut String, name: &str, text: &str) -> Result<()> {
     let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let missing = || format!("BENCHMARKS.md lacks {start}…{end}");
+    let missing = || format!("the page lacks {start}…{end}");
     let from = page.find(&start).ok_or_else(missing)? + start.len();
     let to = page[from..].find(&end).ok_or_else(missing)? + from;
     page.replace_range(from..to, text);
     Ok(())
-}
-
-/// What it was measured on.
-fn machine() -> Result<String> {
-    let cpu = std::fs::read_to_string("/proc/cpuinfo")?;
-    let model = cpu
-        .lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .map_or("unknown CPU", |l| l.trim_start_matches([' ', '\t', ':']));
-    let cores = std::thread::available_parallelism()?;
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let version = |tool: &str| -> String {
-        let output = std::process::Command::new(tool).arg("--version").output();
-        output.map_or_else(
-            |_| format!("no {tool}"),
-            |o| String::from_utf8_lossy(&o.stdout).lines().next().unwrap_or_default().to_owned(),
-        )
-    };
-    let load = std::fs::read_to_string("/proc/loadavg")?;
-    let load = load.split_whitespace().next().unwrap_or_default();
-    Ok(format!(
-        "{model}, {cores} cores, Linux {}; {}; {}; load average at the end {load}.\n",
-        kernel.trim(),
-        version("nft"),
-        version("iptables-nft")
-    ))
 }

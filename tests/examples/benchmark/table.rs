@@ -11,19 +11,30 @@ pub struct Size {
 }
 
 impl Size {
-    /// Everyday sizes, and the two that public reports say take kube-proxy's nftables mode 16 min 44 s and 13 to 20 min
-    /// (kubernetes/kubernetes #139513, #135639); between them one of 100,000 endpoints.
+    /// 100,000 elements in the kernel.
+    pub const HUNDRED_THOUSAND: Self = Self::new(5_000, 45_000);
+    /// Those that public reports say take kube-proxy's nftables mode 16 min 44 s and 13 to 20 min (kubernetes/kubernetes
+    /// #139513, #135639).
+    pub const MOST_SERVICES: Self = Self::new(44_125, 44_125);
+    pub const MOST_ENDPOINTS: Self = Self::new(5_006, 250_011);
+    /// In the order in which they are tried: what is late at one is not tried at those behind it.
     pub const ALL: [Self; 5] = [
         Self::new(1_000, 5_000),
         Self::new(10_000, 20_000),
-        Self::new(44_125, 44_125),
-        Self::new(10_000, 100_000),
-        Self::new(5_006, 250_011),
+        Self::HUNDRED_THOUSAND,
+        Self::MOST_SERVICES,
+        Self::MOST_ENDPOINTS,
     ];
     pub const QUICK: [Self; 2] = [Self::new(10, 20), Self::new(100, 500)];
 
     pub const fn new(services: u32, endpoints: u32) -> Self {
         Self { services, endpoints }
+    }
+
+    /// What natlet puts into the kernel's sets and maps for it: a frontend, a ClusterIP, an endpoint, a pair for the endpoint
+    /// that reaches itself; the range of pods, and what is loaded.
+    pub const fn elements(self) -> u32 {
+        2 * (self.services + self.endpoints) + 2
     }
 }
 

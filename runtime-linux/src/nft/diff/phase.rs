@@ -138,6 +138,11 @@ impl Operation<'_> {
         }
     }
 
+    /// Whether it changes elements of a set without data: no packet is led elsewhere by it.
+    pub(super) fn leads_no_packet(&self) -> bool {
+        matches!(self, Self::Add(_, picked) | Self::Delete(_, picked) if picked.form.data == SetData::None)
+    }
+
     fn write(&self, batch: &mut Batch, id: u32) {
         match *self {
             Self::NewTable(table, ownership) => batch.new_table(table, ownership),
