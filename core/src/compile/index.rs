@@ -121,7 +121,7 @@ fn deal<E: Entry>(
     ends: &mut [Word],
 ) -> Result<(), CompileError> {
     let full = CompileError::OutputTooSmall;
-    let shard = |entry: &E| index(placement.shard(entry.hash(form, placement.seed)));
+    let shard = |entry: &E| index(placement.shard(entry.hash(form, placement.seed).into()));
     ends.fill([0; 4]);
     for entry in from {
         let end = ends.get_mut(shard(entry)).ok_or(full)?;
@@ -206,7 +206,7 @@ impl Shard {
 
     /// The bucket of a hash, counted from the shard's first.
     fn bucket(&self, hash: u64) -> u32 {
-        self.placement.bucket(hash).saturating_sub(self.first_bucket)
+        self.placement.bucket(hash.into()).saturating_sub(self.first_bucket)
     }
 }
 
@@ -254,7 +254,7 @@ impl<'s, E: Entry> Search<'s, E> {
         let buckets = pilots.len();
         let (starts, rest) = scratch.split_at_mut_checked(buckets.saturating_add(1)).ok_or(short)?;
         let (order, rest) = rest.split_at_mut_checked(buckets).ok_or(short)?;
-        let words = index(shard.placement.shard_slots).div_ceil(32);
+        let words = usize::from(shard.placement.shard_slots).div_ceil(32);
         let taken = rest.get_mut(..words).ok_or(short)?;
         starts.fill(0);
         taken.fill(0);
@@ -319,7 +319,7 @@ impl<'s, E: Entry> Search<'s, E> {
     }
 
     fn slot(&self, hash: u64, pilot: u8) -> u32 {
-        self.shard.placement.slot_in_shard(hash, pilot)
+        self.shard.placement.slot_in_shard(hash.into(), pilot)
     }
 
     fn is_taken(&self, slot: u32) -> bool {
