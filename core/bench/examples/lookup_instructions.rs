@@ -21,7 +21,7 @@ fn main() {
     let (hits, misses) = (table.hits(OPERATIONS, 2), table.misses(OPERATIONS, 3));
     let found = [hit(&program, &hits), miss(&program, &misses), endpoint(&program, &hits), node_port(&program, &hits)];
     black_box(found);
-    let pack = |keys: &[Key]| keys.iter().map(packed).collect::<Vec<_>>();
+    let pack = |keys: &[Key]| keys.iter().copied().map(packed).collect::<Vec<_>>();
     let packed = [packed_hit(&program, &pack(&hits)), packed_miss(&program, &pack(&misses))];
     assert_eq!(packed, [found[0], found[1]], "both doors lead to the same");
     let map = table.keys.iter().zip(1..).map(|(key, i)| (key.packed(), i)).collect();
@@ -50,7 +50,7 @@ fn find(program: &Program<'_>, keys: &[Key]) -> u64 {
     })
 }
 
-fn packed(key: &Key) -> KeyV4 {
+fn packed(key: Key) -> KeyV4 {
     KeyV4::new(Ipv4Addr::from_bits(key.address), key.protocol, key.port)
 }
 

@@ -136,6 +136,7 @@ impl<'a> IndexV4<'a> {
         #[expect(clippy::cast_possible_truncation, reason = "a record offset has at most 28 bits")]
         let record = last as u32 & self.record_mask;
         let hit = Hit { kind: kind_of(first), record };
+        // a caller that does not branch on the answer either takes as long for a mix of hits and misses as for one of them
         core::hint::select_unpredictable(first & mask == key, Some(hit), None)
     }
 
