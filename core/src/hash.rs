@@ -3,6 +3,8 @@
 //! Fold and multiply-shift were chosen over cheaper forms because real clusters have sequential addresses, /24 strides and
 //! one port: single-fold and Fibonacci hashes fail to build on some of those patterns.
 
+use crate::bytes::index;
+
 /// One constant for all three multiplications: it stays in a register.
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 const MULTIPLIER_HIGH: u64 = 0xc2b2_ae3d_27d4_eb4f;
@@ -17,35 +19,37 @@ pub(crate) struct Placement {
     /// Parts of the index that are built one after the other.
     pub shards: u32,
     /// Slots of each shard.
-    pub shard_slots: u32,
+    pub shard_slots: u16,
 }
 
 impl Placement {
     /// The bucket of a hash, below `buckets`. Those of a shard lie side by side.
     #[inline]
-    pub fn bucket(&self, hash: u64) -> u32 {
-        high(hash.wrapping_mul(MULTIPLIER), self.buckets)
+    pub fn bucket(&self, hash: Hash) -> u32 {
+        high(hash.spread, self.buckets)
     }
 
     /// The shard of a hash: its bucket divided by the buckets of a shard.
     #[inline]
-    pub fn shard(&self, hash: u64) -> u32 {
-        high(hash.wrapping_mul(MULTIPLIER), self.shards)
+    pub fn shard(&self, hash: Hash) -> u32 {
+        high(hash.spread, self.shards)
     }
 
     /// The slot within its shard of a hash under its bucket's pilot. The pilot changes the multiplier: a pilot that is added
     /// or XORed into the hash leaves keys of one bucket correlated. Pilot 0 is the bucket's own multiplier and does so too:
     /// it serves buckets of one key.
     #[inline]
-    pub fn slot_in_shard(&self, hash: u64, pilot: u8) -> u32 {
-        high(hash.wrapping_mul(MULTIPLIER.wrapping_add(u64::from(pilot) << 1)), self.shard_slots)
+    pub fn slot_in_shard(&self, hash: Hash, pilot: u8) -> u32 {
+        // that is (MULTIPLIER + 2 pilot) word, of which the bucket has the larger part
+        let moved = u64::from(pilot).wrapping_mul(hash.word) << 1;
+        high(hash.spread.wrapping_add(moved), self.shard_slots.into())
     }
 
     /// The slots within its shard of a hash under the pilots from 0 on: an addition for each instead of a multiplication.
     #[inline]
-    pub fn slots_in_shard(&self, hash: u64) -> impl Iterator<Item = u32> + use<> {
-        let (slots, step) = (self.shard_slots, hash << 1);
-        let mut next = hash.wrapping_mul(MULTIPLIER);
+    pub fn slots_in_shard(&self, hash: Hash) -> impl Iterator<Item = u32> + use<> {
+        let (slots, step) = (self.shard_slots.into(), hash.word << 1);
+        let mut next = hash.spread;
         core::iter::repeat_with(move || {
             let product = next;
             next = next.wrapping_add(step);
@@ -53,14 +57,25 @@ impl Placement {
         })
     }
 
-    /// The slot of a hash under its bucket's pilot.
+    /// The first slot of a hash's shard.
     #[inline]
-    pub fn slot(&self, hash: u64, pilot: u8) -> u32 {
-        let slot = self.slot_in_shard(hash, pilot);
-        if self.shards <= 1 {
-            return slot; // spares small tables, and processors without a wide multiplication, the shard's
-        }
-        self.shard(hash).wrapping_mul(self.shard_slots).wrapping_add(slot)
+    pub fn first_slot(&self, hash: Hash) -> usize {
+        index(self.shard(hash)).wrapping_mul(self.shard_slots.into())
+    }
+}
+
+/// A key's hash, with the product that all that follows from it begins with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hash {
+    word: u64,
+    /// `word` times the multiplier.
+    spread: u64,
+}
+
+impl From<u64> for Hash {
+    #[inline]
+    fn from(word: u64) -> Self {
+        Self { word, spread: word.wrapping_mul(MULTIPLIER) }
     }
 }
 

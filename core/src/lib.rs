@@ -28,7 +28,7 @@ pub use decide::{Class, Decision, ListKind, Masquerade, Packet, Reason, Verdict}
 pub use error::{CompileError, ProgramError};
 pub use jhash::{SOURCE_HASH_SEED, jhash};
 pub use program::{
-    ContentId, Context, EndpointList, MAGIC, Name, Program, ProgramFrontend, Record, RecordEndpoint, VERSION,
+    ContentId, Context, EndpointList, KeyV4, MAGIC, Name, Program, ProgramFrontend, Record, RecordEndpoint, VERSION,
 };
 pub use table::{
     Choice, Cidr, Endpoint, Frontend, FrontendKind, Node, Policy, Protocol, Service, ServiceTable, ServiceType, Span,

@@ -11,7 +11,7 @@
 mod common;
 
 use common::{NodeSpec, ServiceSpec, build, ip, try_build};
-use natlet_core::{CompileError, Endpoint, FrontendKind, Program, ProgramError, Protocol, strip_names};
+use natlet_core::{CompileError, Endpoint, FrontendKind, KeyV4, Program, ProgramError, Protocol, strip_names};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn seed() -> Vec<ServiceSpec> {
@@ -26,6 +26,35 @@ fn seed() -> Vec<ServiceSpec> {
                 .endpoint("10.82.0.82", port)
         })
         .to_vec()
+}
+
+/// In a table whose frontends share their first octet, and in one whose do not: then a slot has another form.
+#[test]
+fn a_packed_key_finds_what_its_parts_find() {
+    let one_octet = [ServiceSpec::new("n/s")
+        .frontend(FrontendKind::ClusterIp, "10.0.0.1", 80)
+        .frontend(FrontendKind::ExternalIp, "10.9.0.255", 65_535)
+        .frontend(FrontendKind::NodePort, "0.0.0.0", 30_080)
+        .endpoint("10.82.0.10", 80)];
+    for services in [&one_octet[..], &seed()] {
+        let bytes = build(&NodeSpec::default(), services);
+        let program = Program::new_checked(&bytes).unwrap();
+        let mut found = 0;
+        for frontend in services.iter().flat_map(|s| &s.frontends) {
+            let IpAddr::V4(address) = frontend.1 else { unreachable!("all are IPv4") };
+            let near = [address, Ipv4Addr::from_bits(address.to_bits() ^ 1 << 24), Ipv4Addr::UNSPECIFIED];
+            for (address, port) in near.into_iter().flat_map(|a| [(a, frontend.2), (a, frontend.2 ^ 1)]) {
+                for protocol in Protocol::ALL {
+                    let key = KeyV4::new(address, protocol, port);
+                    assert_eq!(key.parts(), (address, protocol, port));
+                    assert_eq!(program.find_v4(key), program.find(address.into(), protocol, port), "{key:?}");
+                    found += usize::from(program.find_v4(key).is_some());
+                }
+            }
+        }
+        let node_ports = services.iter().flat_map(|s| &s.frontends).filter(|f| f.0 == FrontendKind::NodePort).count();
+        assert_eq!(found, program.frontend_count() as usize - node_ports);
+    }
 }
 
 #[test]

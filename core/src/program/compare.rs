@@ -53,7 +53,7 @@ impl<'a> Program<'a> {
         core::iter::from_fn(move || {
             let offset = at;
             at = at.saturating_add(record_len(program.records, program.form, offset)?);
-            if offset < part.end { Record::new(program.records, offset, program.form) } else { None }
+            (offset < part.end).then(|| Record::new(program.records, offset, program.form))
         })
     }
 

@@ -1,6 +1,6 @@
 //! A list of a record's endpoints, and how one is drawn from it.
 
-use super::record::{AddressForm, EXTRA_WEIGHTS, PLAIN_MAX, Shape};
+use super::record::{AddressForm, EXTRA_WEIGHTS, PLAIN_MAX, Record, Shape};
 use crate::bytes::{count, index, scale};
 use crate::jhash::source_hash;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,9 +17,7 @@ pub struct RecordEndpoint {
 /// A list of endpoints of one record.
 #[derive(Clone, Copy)]
 pub struct EndpointList<'a> {
-    /// The record, and what is behind it.
-    bytes: &'a [u8],
-    form: AddressForm,
+    record: Record<'a>,
     /// It is all of a plain record whose endpoints, at least one, are of IPv4 and share their port, as most are.
     is_plain: bool,
     first: u16,
@@ -27,19 +25,19 @@ pub struct EndpointList<'a> {
 }
 
 impl<'a> EndpointList<'a> {
-    /// The Cluster list of the record at the front of these bytes.
+    /// The Cluster list of a record.
     #[inline]
-    pub(crate) fn cluster_of(bytes: &'a [u8], form: AddressForm) -> Self {
-        match bytes.first_chunk() {
-            Some(&[total @ 1..=PLAIN_MAX, _, _]) => Self { bytes, form, is_plain: true, first: 0, len: total.into() },
-            _ => Self::of_any(bytes, form, 0, cluster_len(bytes, form)),
+    pub(crate) fn cluster_of(record: Record<'a>) -> Self {
+        match record.first() {
+            total @ 1..=PLAIN_MAX => Self { record, is_plain: true, first: 0, len: total.into() },
+            _ => Self::of_any(record, 0, cluster_len(record)),
         }
     }
 
-    /// A part of the endpoints of the record at the front of these bytes.
+    /// A part of the endpoints of a record.
     #[inline]
-    pub(crate) fn of_any(bytes: &'a [u8], form: AddressForm, first: u16, len: u16) -> Self {
-        Self { bytes, form, is_plain: false, first, len }
+    pub(crate) fn of_any(record: Record<'a>, first: u16, len: u16) -> Self {
+        Self { record, is_plain: false, first, len }
     }
 
     /// Number of endpoints.
@@ -61,16 +59,16 @@ impl<'a> EndpointList<'a> {
             return None;
         }
         if self.is_plain {
-            return plain_endpoint(self.bytes, self.form, count(i));
+            return plain_endpoint(self.record, count(i));
         }
-        any_endpoint(self.bytes, self.form, usize::from(self.first).wrapping_add(i))
+        any_endpoint(self.record, usize::from(self.first).wrapping_add(i))
     }
 
     /// All endpoints, sorted by address and port within those of both lists and those of one.
     pub fn iter(&self) -> impl Iterator<Item = RecordEndpoint> + use<'a> {
         let list = *self;
-        let shape = self.shape();
-        (0..list.len()).map_while(move |i| endpoint(&shape, list.form, usize::from(list.first).checked_add(i)?))
+        let (shape, form) = (self.record.shape(), self.record.form());
+        (0..list.len()).map_while(move |i| endpoint(&shape, form, usize::from(list.first).checked_add(i)?))
     }
 
     /// Sum of the weights, which is the number of slots that a uniform draw chooses from.
@@ -100,9 +98,9 @@ impl<'a> EndpointList<'a> {
     #[inline]
     pub fn draw(&self, random: u32) -> Option<RecordEndpoint> {
         if self.is_plain {
-            return plain_endpoint(self.bytes, self.form, scale(random, self.len.into()));
+            return plain_endpoint(self.record, scale(random, self.len.into()));
         }
-        draw_any(self.bytes, self.form, (self.first, self.len), random)
+        draw_any(self.record, (self.first, self.len), random)
     }
 
     /// The endpoint that a source gets under [`crate::Choice::SourceHash`]: the one that the kernel's rules choose.
@@ -110,13 +108,9 @@ impl<'a> EndpointList<'a> {
         self.slot(scale(source_hash(source), self.slots()))
     }
 
-    fn shape(&self) -> Shape<'a> {
-        Shape::of(self.bytes, self.form)
-    }
-
     /// The weights of all the record's endpoints; `None` if they are equal.
     fn weights(&self) -> Option<&'a [u8]> {
-        if self.is_plain { None } else { self.shape().extra(EXTRA_WEIGHTS) }
+        if self.is_plain { None } else { self.record.shape().extra(EXTRA_WEIGHTS) }
     }
 }
 
@@ -128,33 +122,33 @@ impl core::fmt::Debug for EndpointList<'_> {
 
 /// The endpoint at a position of a plain record of IPv4 endpoints that share their port.
 #[inline]
-fn plain_endpoint(bytes: &[u8], form: AddressForm, i: u32) -> Option<RecordEndpoint> {
+fn plain_endpoint(record: Record<'_>, i: u32) -> Option<RecordEndpoint> {
+    let (records, start, form) = record.place();
+    // number and port lie before the addresses; of three bytes the first of the last four is not the address's own
+    let bytes = records.get(start..form.end_of(i).wrapping_add(3).wrapping_add(start))?;
     let &[_, a, b] = bytes.first_chunk()?;
-    // four bytes that end where the address does, which starts at 3; of three the first byte is not its own
-    let start = form.four_bytes(i);
-    let word = bytes.get(start..start.wrapping_add(4))?.first_chunk()?;
-    let address = IpAddr::V4(Ipv4Addr::from_bits(form.address(*word)));
+    let address = IpAddr::V4(Ipv4Addr::from_bits(form.address(*bytes.last_chunk()?)));
     Some(RecordEndpoint { address: SocketAddr::new(address, u16::from_le_bytes([a, b])), weight: 1 })
 }
 
 /// The endpoint at a position of any record. Not inlined, as what follows, and by value, so that a caller's list need not
 /// lie in memory.
 #[inline(never)]
-fn any_endpoint(bytes: &[u8], form: AddressForm, i: usize) -> Option<RecordEndpoint> {
-    endpoint(&Shape::of(bytes, form), form, i)
+fn any_endpoint(record: Record<'_>, i: usize) -> Option<RecordEndpoint> {
+    endpoint(&record.shape(), record.form(), i)
 }
 
 /// Draws from a list, given by its first endpoint and length, of any record.
 #[inline(never)]
-fn draw_any(bytes: &[u8], form: AddressForm, (first, len): (u16, u16), random: u32) -> Option<RecordEndpoint> {
-    let list = EndpointList::of_any(bytes, form, first, len);
+fn draw_any(record: Record<'_>, (first, len): (u16, u16), random: u32) -> Option<RecordEndpoint> {
+    let list = EndpointList::of_any(record, first, len);
     list.slot(scale(random, list.slots()))
 }
 
 /// Length of the Cluster list of any record.
 #[inline(never)]
-fn cluster_len(bytes: &[u8], form: AddressForm) -> u16 {
-    let shape = Shape::of(bytes, form);
+fn cluster_len(record: Record<'_>) -> u16 {
+    let shape = record.shape();
     shape.cluster.min(shape.total)
 }
 

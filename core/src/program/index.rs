@@ -7,7 +7,7 @@
 use super::layout::{Header, IndexHeader, IndexSections, Layout};
 use super::slot::{ADDRESS_SHIFT, KIND_BITS, Slot, SlotBytes, SlotForm, kind_of};
 use crate::bytes::index;
-use crate::hash::{Placement, hash_v4, hash_v6};
+use crate::hash::{Hash, Placement, hash_v4, hash_v6};
 use crate::table::FrontendKind;
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -39,8 +39,8 @@ pub(crate) struct IndexV4<'a> {
     family: Family<'a>,
     /// Bits of a slot's first eight bytes that are code, port and address.
     key_mask: u64,
-    /// First octet of all addresses where three are stored.
-    base: u32,
+    /// First octet of all addresses where three are stored, in its place in a key.
+    base: u64,
     width: u8,
     /// Bits of a slot's third to tenth byte before the record offset, and those that it has.
     record_shift: u8,
@@ -64,16 +64,21 @@ impl<'a> Family<'a> {
         }
     }
 
-    /// Where the slot of a hash starts. `None` in an empty index.
+    /// The slot of a hash. `None` in an empty index.
     #[inline]
-    fn slot_at(&self, hash: u64, width: u8) -> Option<usize> {
-        let pilot = *self.pilots.get(index(self.placement.bucket(hash)))?;
-        Some(index(self.placement.slot(hash, pilot)).wrapping_mul(width.into()))
+    fn slot(&self, hash: u64) -> Option<usize> {
+        let hash = Hash::from(hash);
+        let bucket = index(self.placement.bucket(hash));
+        let slot = index(self.placement.slot_in_shard(hash, *self.pilots.get(bucket)?));
+        if self.placement.shards <= 1 {
+            return Some(slot); // spares small tables, and processors without a wide multiplication, the shard's
+        }
+        Some(self.placement.first_slot(hash).wrapping_add(slot))
     }
 
     fn slots(&self) -> impl Iterator<Item = SlotBytes> + use<'a> {
         let form = self.form;
-        let number = self.placement.shards.saturating_mul(self.placement.shard_slots);
+        let number = self.placement.shards.saturating_mul(self.placement.shard_slots.into());
         let width = usize::from(form.width()).max(1); // never 0; said so that no check of it is left in firmware
         self.slots.chunks_exact(width).take(index(number)).map(move |bytes| form.read(bytes))
     }
@@ -81,16 +86,14 @@ impl<'a> Family<'a> {
     /// Whether every slot is where a look-up of its key ends and `is_sound`, and their number is the header's.
     fn is_valid(&self, hash: impl Fn(&Slot) -> u64, is_sound: impl Fn(&Slot) -> bool) -> bool {
         let mut found: u32 = 0;
-        for (i, slot) in (0_u32..).zip(self.slots()) {
+        for (i, slot) in self.slots().enumerate() {
             let slot = match slot {
                 SlotBytes::Used(slot) => slot,
                 SlotBytes::Empty => continue,
                 SlotBytes::Malformed => return false,
             };
             found = found.saturating_add(1);
-            let hash = hash(&slot);
-            let pilot = self.pilots.get(index(self.placement.bucket(hash)));
-            if pilot.is_none_or(|&p| self.placement.slot(hash, p) != i) || !is_sound(&slot) {
+            if self.slot(hash(&slot)) != Some(i) || !is_sound(&slot) {
                 return false;
             }
         }
@@ -104,17 +107,17 @@ impl<'a> IndexV4<'a> {
         Self {
             family: Family::new(bytes, header.v4, &layout.v4, form),
             key_mask: !(u64::MAX << form.record_shift()),
-            base: form.base_word(),
+            base: u64::from(form.base_word()) << ADDRESS_SHIFT,
             width: form.width(),
             record_shift: form.address.saturating_mul(8).saturating_add(4),
             record_mask: !(u32::MAX << form.record_bits),
         }
     }
 
-    /// The frontend with this address and the rest of its key.
+    /// The frontend with this key, which is no NodePort's.
     #[inline]
-    pub fn find(&self, address: u32, rest: u64) -> Option<Hit> {
-        self.probe(u64::from(address ^ self.base) << ADDRESS_SHIFT | rest, self.key_mask & !KIND_BITS)
+    pub fn find(&self, key: u64) -> Option<Hit> {
+        self.probe(key ^ self.base, self.key_mask & !KIND_BITS)
     }
 
     /// The NodePort with this rest of a key.
@@ -125,13 +128,16 @@ impl<'a> IndexV4<'a> {
 
     #[inline]
     fn probe(&self, key: u64, mask: u64) -> Option<Hit> {
-        let at = self.family.slot_at(hash_v4(key, self.family.placement.seed), self.width)?;
+        let slot = self.family.slot(hash_v4(key, self.family.placement.seed))?;
+        let at = slot.wrapping_mul(self.width.into());
         let window = self.family.slots.get(at..at.wrapping_add(WINDOW))?.first_chunk::<WINDOW>()?;
         let first = u64::from_le_bytes(*window.first_chunk()?);
         let last = u64::from_le_bytes(*window.last_chunk()?).wrapping_shr(self.record_shift.into());
         #[expect(clippy::cast_possible_truncation, reason = "a record offset has at most 28 bits")]
         let record = last as u32 & self.record_mask;
-        (first & mask == key).then_some(Hit { kind: kind_of(first), record })
+        let hit = Hit { kind: kind_of(first), record };
+        // a caller that does not branch on the answer either takes as long for a mix of hits and misses as for one of them
+        core::hint::select_unpredictable(first & mask == key, Some(hit), None)
     }
 
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'a> {
@@ -141,7 +147,7 @@ impl<'a> IndexV4<'a> {
     /// The slots of those records whose offset is wanted.
     pub fn slots_of(&self, wanted: impl Fn(u32) -> bool) -> impl Iterator<Item = Slot> {
         let Self { family, width, .. } = *self;
-        let number = index(family.placement.shards.saturating_mul(family.placement.shard_slots));
+        let number = index(family.placement.shards.saturating_mul(family.placement.shard_slots.into()));
         let width = usize::from(width);
         let starts = (0..number).map(move |i| i.wrapping_mul(width));
         let hits = starts.filter(move |&at| self.record_at(at).is_some_and(&wanted));
@@ -180,8 +186,8 @@ impl<'a> IndexV6<'a> {
         let mask = if address.is_unspecified() { u64::MAX } else { !KIND_BITS };
         let family = &self.family;
         let width = family.form.width();
-        let at = family.slot_at(hash_v6(address.to_bits(), rest, family.placement.seed), width)?;
-        let slot = family.slots.get(at..)?;
+        let slot = family.slot(hash_v6(address.to_bits(), rest, family.placement.seed))?;
+        let slot = family.slots.get(slot.wrapping_mul(width.into())..)?;
         let (found, tail) = slot.split_first_chunk::<16>()?;
         let first = u32::from_le_bytes(*tail.first_chunk()?);
         let key = u64::from(first) & !(u64::MAX << ADDRESS_SHIFT);

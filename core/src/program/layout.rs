@@ -70,7 +70,7 @@ impl IndexHeader {
             seed: seed(self.seed),
             buckets: self.pilots(),
             shards: self.shards(),
-            shard_slots: self.shard_slots.into(),
+            shard_slots: self.shard_slots,
         }
     }
 

@@ -5,6 +5,7 @@ mod compare;
 pub(crate) mod context;
 mod endpoints;
 pub(crate) mod index;
+mod key;
 pub(crate) mod layout;
 pub(crate) mod map;
 pub(crate) mod names;
@@ -22,6 +23,7 @@ use core::net::{IpAddr, Ipv6Addr};
 pub use context::Context;
 pub use endpoints::{EndpointList, RecordEndpoint};
 use index::{ClusterIpsV6, Hit, IndexV4, IndexV6};
+pub use key::KeyV4;
 use layout::{FLAG_SHORT_ENDPOINTS, Header, Layout};
 pub use layout::{MAGIC, VERSION};
 pub use names::Name;
@@ -169,9 +171,8 @@ impl<'a> Program<'a> {
 
     fn check_indices(&self, map: &[u8]) -> Result<(), ProgramError> {
         let is_sound = |slot: &Slot| {
-            let record = Record::new(self.records, slot.record, self.form);
             map::is_start(map, self.records, self.form, slot.record)
-                && record.is_some_and(|r| r.is_v6() == slot.address.is_ipv6())
+                && self.record(slot.record).is_v6() == slot.address.is_ipv6()
                 && (slot.kind != FrontendKind::ClusterIp || self.is_cluster_ip(slot.address))
         };
         if self.v4.is_valid(is_sound) && self.v6.is_valid(is_sound) { Ok(()) } else { Err(ProgramError::Index) }
@@ -204,7 +205,7 @@ impl<'a> Program<'a> {
         core::iter::from_fn(move || {
             let offset = program.offset_of(&r);
             Shape::read(&mut r, program.form)?;
-            Record::new(program.records, offset, program.form)
+            Some(program.record(offset))
         })
     }
 
@@ -222,20 +223,19 @@ impl<'a> Program<'a> {
     /// All frontends, IPv4 before IPv6, in no useful order within a family.
     pub fn frontends(&self) -> impl Iterator<Item = ProgramFrontend<'a>> + use<'a> {
         let program = *self;
-        self.v4.slots().chain(self.v6.slots()).filter_map(move |slot| {
-            let Slot { address, protocol, port, kind, record } = slot;
-            program.frontend(Hit { kind, record }, address, protocol, port)
-        })
+        self.v4.slots().chain(self.v6.slots()).map(move |slot| program.frontend_of(slot))
     }
 
     /// The frontends of those records whose offset is wanted, as [`Program::frontends`] has them; the others are passed over
     /// without being decoded.
     pub fn frontends_of(&self, wanted: impl Fn(u32) -> bool + Copy) -> impl Iterator<Item = ProgramFrontend<'a>> {
         let program = *self;
-        self.v4.slots_of(wanted).chain(self.v6.slots_of(wanted)).filter_map(move |slot| {
-            let Slot { address, protocol, port, kind, record } = slot;
-            program.frontend(Hit { kind, record }, address, protocol, port)
-        })
+        self.v4.slots_of(wanted).chain(self.v6.slots_of(wanted)).map(move |slot| program.frontend_of(slot))
+    }
+
+    fn frontend_of(&self, slot: Slot) -> ProgramFrontend<'a> {
+        let Slot { address, protocol, port, kind, record } = slot;
+        ProgramFrontend { kind, address, protocol, port, record: self.record(record) }
     }
 
     /// Whether a family has frontends.
@@ -254,10 +254,18 @@ impl<'a> Program<'a> {
     pub fn find(&self, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
         let rest = slot::rest_of_key(protocol, port);
         let hit = match address {
-            IpAddr::V4(a) => self.v4.find(a.to_bits(), rest),
+            IpAddr::V4(a) => self.v4.find(u64::from(a.to_bits()) << slot::ADDRESS_SHIFT | rest),
             IpAddr::V6(a) => self.v6.find(a, rest),
         };
-        self.frontend(hit?, address, protocol, port)
+        self.frontend(hit, address, protocol, port)
+    }
+
+    /// As [`Program::find`], of a key that was made before.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "a call would pass the result through memory: twice the instructions")]
+    pub fn find_v4(&self, key: KeyV4) -> Option<ProgramFrontend<'a>> {
+        let (address, protocol, port) = key.parts();
+        self.frontend(self.v4.find(key.0), IpAddr::V4(address), protocol, port)
     }
 
     /// The NodePort frontend with this protocol and port, in the family of `address`.
@@ -269,7 +277,7 @@ impl<'a> Program<'a> {
             IpAddr::V4(_) => (self.v4.find_node_port(rest), IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED)),
             IpAddr::V6(_) => (self.v6.find(Ipv6Addr::UNSPECIFIED, rest), IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         };
-        self.frontend(hit?, address, protocol, port)
+        self.frontend(hit, address, protocol, port)
     }
 
     /// Whether the address is some service's ClusterIP.
@@ -291,9 +299,20 @@ impl<'a> Program<'a> {
     }
 
     #[inline]
-    fn frontend(&self, hit: Hit, address: IpAddr, protocol: Protocol, port: u16) -> Option<ProgramFrontend<'a>> {
-        let record = Record::new(self.records, hit.record, self.form)?;
-        Some(ProgramFrontend { kind: hit.kind, address, protocol, port, record })
+    fn frontend(
+        &self,
+        hit: Option<Hit>,
+        address: IpAddr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<ProgramFrontend<'a>> {
+        let Hit { kind, record } = hit?;
+        Some(ProgramFrontend { kind, address, protocol, port, record: self.record(record) })
+    }
+
+    #[inline]
+    fn record(&self, offset: u32) -> Record<'a> {
+        Record::new(self.records, offset, self.form)
     }
 
     /// Where a walk through the records is.

@@ -60,11 +60,11 @@ impl AddressForm {
         self.before_last.saturating_add(1)
     }
 
-    /// Where the four bytes start that end where an address of a list does, from three bytes before the list.
+    /// Where the address of this number ends, from where the first starts.
     #[inline]
-    pub fn four_bytes(self, i: u32) -> usize {
-        let before_last = usize::from(self.before_last);
-        index(i).wrapping_mul(before_last.wrapping_add(1)).wrapping_add(before_last)
+    pub fn end_of(self, i: u32) -> usize {
+        let width = usize::from(self.width());
+        index(i).wrapping_mul(width).wrapping_add(width)
     }
 
     /// The address whose last byte is the last of these four.
@@ -78,8 +78,7 @@ impl AddressForm {
 /// A service in one address family. The data is borrowed from the program and decoded when it is asked for.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// The record, and what is behind it in its section.
-    bytes: &'a [u8],
+    records: &'a [u8],
     offset: u32,
     form: AddressForm,
 }
@@ -101,8 +100,9 @@ pub(crate) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    /// A record of a checked program is sound; were it not, it would be empty.
-    pub fn of(bytes: &'a [u8], form: AddressForm) -> Self {
+    /// The record at an offset of its section. One of a checked program is sound; were it not, it would be empty.
+    pub fn at(records: &'a [u8], offset: u32, form: AddressForm) -> Self {
+        let bytes = records.get(index(offset)..).unwrap_or(&[]);
         Self::read(&mut Reader(bytes), form).unwrap_or(Self {
             flags: 0,
             is_full: false,
@@ -214,19 +214,20 @@ impl<'a> Shape<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// The record at an offset of its section; `None` if that is shorter.
+    /// The record at an offset of its section, which is not looked at.
     #[inline]
-    pub(crate) fn new(records: &'a [u8], offset: u32, form: AddressForm) -> Option<Self> {
-        Some(Self { bytes: records.get(index(offset)..)?, offset, form })
+    pub(crate) const fn new(records: &'a [u8], offset: u32, form: AddressForm) -> Self {
+        Self { records, offset, form }
     }
 
     pub(crate) fn shape(&self) -> Shape<'a> {
-        Shape::of(self.bytes, self.form)
+        Shape::at(self.records, self.offset, self.form)
     }
 
+    /// Its first byte.
     #[inline]
-    fn first(&self) -> u8 {
-        self.bytes.first().copied().unwrap_or(0)
+    pub(super) fn first(&self) -> u8 {
+        self.records.get(index(self.offset)).copied().unwrap_or(0)
     }
 
     #[inline]
@@ -247,7 +248,19 @@ impl<'a> Record<'a> {
     }
 
     fn own_bytes(&self) -> &'a [u8] {
-        record_len(self.bytes, self.form, 0).and_then(|len| self.bytes.get(..index(len))).unwrap_or(&[])
+        let bytes = self.records.get(index(self.offset)..).unwrap_or(&[]);
+        record_len(bytes, self.form, 0).and_then(|len| bytes.get(..index(len))).unwrap_or(&[])
+    }
+
+    /// Its section, where it starts in there, and how its addresses are stored.
+    #[inline]
+    pub(super) fn place(&self) -> (&'a [u8], usize, AddressForm) {
+        (self.records, index(self.offset), self.form)
+    }
+
+    /// How its addresses are stored, if they are of IPv4.
+    pub(super) const fn form(&self) -> AddressForm {
+        self.form
     }
 
     /// Where the record lies in its section: the service's identity within this program.
@@ -281,19 +294,19 @@ impl<'a> Record<'a> {
     /// Endpoints for Cluster traffic.
     #[inline]
     pub fn cluster(&self) -> EndpointList<'a> {
-        EndpointList::cluster_of(self.bytes, self.form)
+        EndpointList::cluster_of(*self)
     }
 
     /// Endpoints for Local traffic; empty where no policy is Local.
     pub fn local(&self) -> EndpointList<'a> {
         let shape = self.shape();
         let len = shape.local.min(shape.total);
-        EndpointList::of_any(self.bytes, self.form, shape.total.saturating_sub(len), len)
+        EndpointList::of_any(*self, shape.total.saturating_sub(len), len)
     }
 
     /// Every endpoint of either list, once.
     pub fn endpoints(&self) -> EndpointList<'a> {
-        EndpointList::of_any(self.bytes, self.form, 0, self.shape().total)
+        EndpointList::of_any(*self, 0, self.shape().total)
     }
 
     /// Session affinity's timeout in seconds; `None` without affinity.

@@ -23,7 +23,7 @@ impl Shard {
 
     /// The bucket of a key, counted from the shard's first.
     fn bucket<E: Entry>(&self, entry: &E) -> usize {
-        index(self.placement.bucket(self.hash(entry)).saturating_sub(self.first_bucket))
+        index(self.placement.bucket(self.hash(entry).into()).saturating_sub(self.first_bucket))
     }
 }
 

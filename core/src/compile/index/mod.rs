@@ -116,7 +116,7 @@ pub(crate) fn build<E: Entry>(
 /// Copies entries so that those of a shard lie side by side, and notes where each shard ends.
 fn deal<E: Entry>(from: &[E], to: &mut [E], placement: &Placement, ends: &mut [Word]) -> Result<(), CompileError> {
     let full = CompileError::OutputTooSmall;
-    let shard = |entry: &E| index(placement.shard(entry.hash(placement.seed)));
+    let shard = |entry: &E| index(placement.shard(entry.hash(placement.seed).into()));
     ends.fill([0; 4]);
     for entry in from {
         let end = ends.get_mut(shard(entry)).ok_or(full)?;

@@ -66,7 +66,7 @@ impl<'s, E: Entry> Search<'s, E> {
     ) -> Result<Self, CompileError> {
         let short = CompileError::ScratchTooSmall;
         let (order, rest) = scratch.split_at_mut_checked(pilots.len()).ok_or(short)?;
-        let words = index(shard.placement.shard_slots).div_ceil(32);
+        let words = usize::from(shard.placement.shard_slots).div_ceil(32);
         let taken = rest.get_mut(..words).ok_or(short)?;
         buckets.order_by_size(order).ok_or(CompileError::Index)?;
         taken.fill(0);
@@ -117,7 +117,7 @@ impl<'s, E: Entry> Search<'s, E> {
     }
 
     fn slot(&self, hash: u64, pilot: u8) -> u32 {
-        self.shard.placement.slot_in_shard(hash, pilot)
+        self.shard.placement.slot_in_shard(hash.into(), pilot)
     }
 
     fn is_taken(&self, slot: u32) -> bool {
@@ -142,7 +142,7 @@ impl<'s, E: Entry> Search<'s, E> {
     /// The first pilot that sends keys to free slots that are all different.
     fn free_pilot(&self, hashes: &[u64], room: &mut [u32; BUCKET_MAX]) -> Option<u8> {
         let Some((&first, others)) = hashes.split_first() else { return Some(0) };
-        let slots = self.shard.placement.slots_in_shard(first);
+        let slots = self.shard.placement.slots_in_shard(first.into());
         // most fail at the first key
         let mut free = (0..=u8::MAX).zip(slots).filter(|(_, slot)| !self.is_taken(*slot));
         free.find(|&(pilot, slot)| self.are_free(slot, others, pilot, room)).map(|(pilot, _)| pilot)
@@ -216,7 +216,7 @@ impl<'s, E: Entry> Search<'s, E> {
         let width = usize::from(form.width());
         for (keys, &pilot) in self.buckets.iter().zip(self.pilots.iter()) {
             for key in keys {
-                let slot = placement.slot_in_shard(self.shard.hash(key), pilot);
+                let slot = placement.slot_in_shard(self.shard.hash(key).into(), pilot);
                 let start = index(slot).wrapping_mul(width);
                 key.write(form, self.slots.get_mut(start..)?.get_mut(..width)?)?;
             }
