@@ -14,8 +14,9 @@ use crate::kernel::{self, Claim, Loader, Terms, Trust};
 use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::time::TimeSpec;
 use sd_notify::NotifyState;
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -23,6 +24,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
+
+mod ahead;
 
 /// A change of the sources is read once nothing has changed for so long; a burst is not waited out to its end.
 const QUIET: Duration = Duration::from_millis(2);
@@ -194,15 +197,14 @@ impl Agent {
         let now = Instant::now();
         let next = [self.due.read, self.due.repair, self.due.retry, self.due.verify].into_iter().flatten().min();
         let wait = next.map_or(beat, |at| at.saturating_duration_since(now).min(beat));
-        // One more than the rounded-down rest: waking before the time would spin.
-        let timeout = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let wait = TimeSpec::from_duration(wait);
         let events = PollFlags::POLLIN;
         let mut fds = [
             PollFd::new(self.signals.as_fd(), events),
             PollFd::new(self.source.as_fd(), events),
             PollFd::new(self.events.as_fd(), events),
         ];
-        match poll(&mut fds, timeout) {
+        match ppoll(&mut fds, Some(wait), None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(AgentError::Wait(errno)),
         }
@@ -257,7 +259,10 @@ impl Agent {
                     debug!(path = %path.display(), "waiting for its writer");
                     self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
                 }
-                None => self.reload(),
+                None => {
+                    self.hurry();
+                    self.reload();
+                }
             }
         }
         if is_due(&mut self.due.retry) {
@@ -331,6 +336,7 @@ impl Agent {
                         }
                         s.refusal = Some(refusal);
                     });
+                    self.hold_back();
                     return;
                 }
             };
@@ -344,7 +350,7 @@ impl Agent {
             self.wanted = Some(image);
         }
         (self.services, self.health_checks) = (Arc::new(services), health_checks);
-        if same && self.ready && self.services == self.synced {
+        if same && self.ready && self.services == self.synced && !self.loader.is_ahead() {
             debug!("the sources say what is in force");
             self.source.in_force();
         } else {

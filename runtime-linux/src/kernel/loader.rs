@@ -2,7 +2,7 @@
 
 use super::{ABOUT, About, Counting, Terms, let_loopback_through, owner, wanted};
 use crate::image::Image;
-use crate::lower::{Delta, delta, lower};
+use crate::lower::{Delta, delta, delta_of_some, lower};
 use crate::netlink::{LoadError, Netlink};
 use crate::nft::apply::{self, Known, Outcome};
 use crate::nft::model::Ruleset;
@@ -41,6 +41,15 @@ pub struct Left {
     pub(super) generation: u32,
     /// Tables, sets and rules as they were read, without elements, if they still are so.
     pub(super) objects: Option<Loaded>,
+    /// What was changed for a program that is still to be loaded.
+    pub(super) ahead: Option<Ahead>,
+}
+
+/// What a load began with.
+#[derive(Clone, Debug)]
+pub(super) struct Ahead {
+    done: Delta,
+    outcome: Outcome,
 }
 
 impl Loader {
@@ -91,6 +100,49 @@ impl Loader {
         Ok(outcome)
     }
 
+    /// Puts some services of the program that is to be loaded next in force ahead of it: `some` is a program of them alone,
+    /// and `is_one` tells them by their names. `None` if that is not to be done, or not to be trusted: loading the whole
+    /// program does it. What the tables say about themselves is still of the program before.
+    ///
+    /// # Errors
+    /// The kernel's; what is in force then is found out by the next load.
+    pub fn load_ahead(
+        &mut self,
+        some: &Image,
+        is_one: &dyn Fn(&str) -> bool,
+        terms: Terms,
+        trust: Trust<'_>,
+    ) -> Result<Option<Outcome>, LoadError> {
+        let Some(mut left) = self.left.take_if(|left| left.ahead.is_none()) else { return Ok(None) };
+        let terms = Terms { counting: Counting::AsLoaded, ..terms };
+        let mut refused = false;
+        let sent = self.send(&mut left, trust, |left, objects| {
+            let (old, info) = (left.image.program(), left.about.to_string());
+            let delta = delta_of_some(&old, &info, &some.program(), is_one);
+            refused = delta.is_none();
+            delta.map(|Delta { old, new }| Delta { old: terms.shape(old, objects), new: terms.shape(new, objects) })
+        })?;
+        let Some(Sent { outcome, objects, delta: done }) = sent else {
+            self.left = refused.then_some(left);
+            return Ok(None);
+        };
+        left.generation = outcome.generation;
+        left.objects = objects;
+        left.ahead = Some(Ahead { done, outcome: outcome.clone() });
+        self.left = Some(left);
+        Ok(Some(outcome))
+    }
+
+    /// Whether the last load left this program, as far as is known.
+    pub fn holds(&self, image: Option<&Image>) -> bool {
+        self.left.as_ref().is_some_and(|left| image == Some(&left.image))
+    }
+
+    /// Whether something is in force ahead of its program.
+    pub fn is_ahead(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.ahead.is_some())
+    }
+
     /// By what is read back.
     fn compare(&mut self, image: &Image, terms: Terms) -> Result<(Outcome, Left), LoadError> {
         let loaded = read_matching(&mut self.netlink, |set| set == ABOUT)?;
@@ -99,7 +151,7 @@ impl Loader {
         let about = About::after(About::of(&loaded), &program);
         let ruleset = terms.shape(lower(&program, &about.to_string()), &loaded);
         let outcome = apply::apply(&mut self.netlink, &ruleset)?;
-        let left = Left { image: image.clone(), about, generation: outcome.generation, objects: None };
+        let left = Left { image: image.clone(), about, generation: outcome.generation, objects: None, ahead: None };
         Ok((outcome, left))
     }
 
@@ -110,7 +162,7 @@ impl Loader {
     /// The kernel's.
     pub fn difference(&mut self, image: &Image) -> Result<(Loaded, Ruleset), LoadError> {
         let program = image.program();
-        if let Some(left) = self.left.take() {
+        if let Some(left) = self.left.take().filter(|left| left.ahead.is_none()) {
             let generation = self.netlink.generation()?;
             if generation == left.generation
                 && let Some(objects) = self.objects(&left)?
@@ -141,11 +193,36 @@ impl Loader {
         mut left: Left,
         image: &Image,
         terms: Terms,
-        mut trust: Trust<'_>,
+        trust: Trust<'_>,
     ) -> Result<Option<(Outcome, Left)>, LoadError> {
         let program = image.program();
         let about = About::after(Some(left.about.clone()), &program);
-        let mut delta = None;
+        let sent = self.send(&mut left, trust, |left, objects| {
+            let delta = left.delta(&program, &about, terms, objects);
+            match &left.ahead {
+                Some(ahead) => delta.begun(&ahead.done),
+                None => Some(delta),
+            }
+        })?;
+        Ok(sent.map(|Sent { outcome, objects, .. }| {
+            let generation = outcome.generation;
+            let outcome = match left.ahead {
+                Some(ahead) => ahead.outcome.and(outcome),
+                None => outcome,
+            };
+            (outcome, Left { image: image.clone(), about, generation, objects, ahead: None })
+        }))
+    }
+
+    /// Sends what a function makes of what was left. `None`: it makes nothing, or that is not there any more, or not to be
+    /// trusted.
+    fn send(
+        &mut self,
+        left: &mut Left,
+        mut trust: Trust<'_>,
+        make: impl FnOnce(&Left, &Loaded) -> Option<Delta>,
+    ) -> Result<Option<Sent>, LoadError> {
+        let (mut make, mut made) = (Some(make), None);
         for _ in 0..ATTEMPTS {
             let generation = self.netlink.generation()?;
             let untouched = match &mut trust {
@@ -158,13 +235,19 @@ impl Loader {
             }
             let objects = match left.objects.take() {
                 Some(objects) => objects,
-                None => match self.objects(&left)? {
+                None => match self.objects(left)? {
                     Some(read) => read,
                     None => return Ok(None),
                 },
             };
             owner::must_be_mine(&self.netlink, &objects)?;
-            let delta = delta.get_or_insert_with(|| left.delta(&program, &about, terms, &objects));
+            if let Some(make) = make.take() {
+                made = make(left, &objects);
+            }
+            let Some(delta) = &mut made else {
+                left.objects = Some(objects);
+                return Ok(None);
+            };
             let Some(mut current) = delta.onto(&objects).map(|loaded| Loaded { generation, ..loaded }) else {
                 return Ok(None);
             };
@@ -175,8 +258,7 @@ impl Loader {
             match apply::apply_known(&mut self.netlink, &current, &delta.new)? {
                 Known::Done(outcome) => {
                     let objects = outcome.keeps_objects().then(|| current.after(outcome.generation, &delta.new));
-                    let left = Left { image: image.clone(), about, generation: outcome.generation, objects };
-                    return Ok(Some((outcome, left)));
+                    return Ok(made.map(|delta| Sent { outcome, objects, delta }));
                 }
                 Known::Moved => left.objects = Some(objects),
                 Known::Unknown => return Ok(None),
@@ -184,6 +266,14 @@ impl Loader {
         }
         Ok(None)
     }
+}
+
+/// What was sent.
+struct Sent {
+    outcome: Outcome,
+    /// Tables, sets and rules as they are now, if they still are as they were read.
+    objects: Option<Loaded>,
+    delta: Delta,
 }
 
 impl Left {

@@ -45,7 +45,7 @@ impl Remembered {
         let image = Image::from_bytes(program.to_vec()).ok()?;
         let generation = generation.parse().ok().filter(|_| boot == self.boot)?;
         let same = image.program().content_id().to_string() == about.content_id;
-        same.then_some(Left { image, about, generation, objects: None })
+        same.then_some(Left { image, about, generation, objects: None, ahead: None })
     }
 
     /// Keeps what a load left; with nothing, what was kept is forgotten.

@@ -4,8 +4,9 @@
 //! is lowered for both programs, so the difference of the two rulesets is what loading the second one after the first
 //! changes. Time is linear in frontends and endpoints, some nanoseconds each; nothing is built for what stays.
 
+use super::elements::is_of_services;
 use super::lower_part;
-use crate::nft::model::{Ruleset, Set};
+use crate::nft::model::{Element, Ruleset, Set, SetData, Verdict};
 use crate::nft::read::Loaded;
 use natlet_core::{Choice, Policy, Program, ProgramFrontend, Protocol, Record};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -36,6 +37,54 @@ impl Delta {
         }
         Some(loaded)
     }
+
+    /// This, where a part of it is done already: the old elements are then those that the part has left. `None` if some of
+    /// what the part has changed is no part of this.
+    #[must_use]
+    pub fn begun(mut self, done: &Self) -> Option<Self> {
+        for (gone, come) in done.old.tables.iter().zip(&done.new.tables) {
+            let table = self.old.tables.iter_mut().find(|table| table.family == gone.family)?;
+            for (gone, come) in gone.sets.iter().zip(&come.sets) {
+                match table.sets.iter_mut().find(|set| set.name == gone.name) {
+                    Some(set) => replace(set, gone, come)?,
+                    None if gone.elements.is_empty() && come.elements.is_empty() => {}
+                    None => return None,
+                }
+            }
+        }
+        Some(self)
+    }
+}
+
+/// Puts the elements of one set into the place of those of another, all of which are there.
+fn replace(set: &mut Set, gone: &Set, come: &Set) -> Option<()> {
+    let mut left: HashMap<&[u8], Element<'_>> = gone.elements.iter().map(|e| (e.key, e)).collect();
+    let mut elements = set.empty_elements();
+    for have in set.elements.iter() {
+        match left.remove(have.key) {
+            Some(gone_one) if set.verdict(have.data) != gone.verdict(gone_one.data) => return None,
+            Some(gone_one) if gone.verdict(gone_one.data).is_none() && have.data != gone_one.data => return None,
+            Some(_) => {}
+            None => elements.push(have.key, have.data, have.comment),
+        }
+    }
+    if !left.is_empty() {
+        return None;
+    }
+    for new in come.elements.iter() {
+        match (&mut set.data, come.verdict(new.data)) {
+            (SetData::Verdict(verdicts), Some(verdict)) => {
+                let index = verdicts.iter().position(|v| v == verdict).unwrap_or(verdicts.len());
+                if index == verdicts.len() {
+                    verdicts.push(verdict.clone());
+                }
+                elements.push(new.key, &u16::try_from(index).ok()?.to_le_bytes(), new.comment);
+            }
+            _ => elements.push(new.key, new.data, new.comment),
+        }
+    }
+    set.elements = elements;
+    Some(())
 }
 
 /// A part of a program: what another program does not have.
@@ -62,6 +111,41 @@ pub fn delta(old: &Program<'_>, old_info: &str, new: &Program<'_>, new_info: &st
     Delta { old: lower_part(old, old_info, Some(&old_part)), new: lower_part(new, new_info, Some(&new_part)) }
 }
 
+/// As [`delta`], to the program that differs from `old` in some services only, of which `some` is a program of their own. They
+/// are those with the names that `is_one` tells, and the kernel is to keep what it keeps with `old`. `None` unless they have
+/// the frontends that they have in `old`, remember no clients, and need no chain or set that is not there for `old`.
+pub fn delta_of_some(old: &Program<'_>, info: &str, some: &Program<'_>, is_one: &dyn Fn(&str) -> bool) -> Option<Delta> {
+    let (had, has) = (Chosen::of(old, is_one)?, Chosen::of(some, is_one)?);
+    if had.frontends != has.frontends {
+        return None;
+    }
+    let (mut old_part, mut new_part) = (had.part(), has.part());
+    endpoints_apart([(old, &mut old_part), (some, &mut new_part)]);
+    let (old, some) = (lower_part(old, info, Some(&old_part)), lower_part(some, info, Some(&new_part)));
+    let mut new = old.clone();
+    for table in &mut new.tables {
+        let part = some.tables.iter().find(|part| part.family == table.family);
+        for set in table.sets.iter_mut().filter(|set| is_of_services(&set.name)) {
+            set.elements = set.empty_elements();
+        }
+        for from in part.into_iter().flat_map(|part| &part.sets).filter(|set| is_of_services(&set.name)) {
+            if from.elements.is_empty() {
+                continue;
+            }
+            let has_chain = |verdict: &Verdict| match verdict {
+                Verdict::Goto(chain) | Verdict::Jump(chain) => table.chains.iter().any(|c| c.name == *chain),
+                _ => true,
+            };
+            if matches!(&from.data, SetData::Verdict(verdicts) if !verdicts.iter().all(has_chain)) {
+                return None;
+            }
+            let set = table.sets.iter_mut().find(|set| set.name == from.name)?;
+            (set.data, set.elements) = (from.data.clone(), from.elements.clone());
+        }
+    }
+    Some(Delta { old, new })
+}
+
 /// What each of two programs has and the other has not.
 fn parts(old: &Program<'_>, new: &Program<'_>) -> [Part; 2] {
     // The seed is new each time: nobody can make a change that has the digest of what it changes.
@@ -70,27 +154,63 @@ fn parts(old: &Program<'_>, new: &Program<'_>) -> [Part; 2] {
     let mut old_part = Part { records, ..Part::default() };
     let mut new_part = Part { records: new_records, ..Part::default() };
     [old_part.cluster_ips, new_part.cluster_ips] = unshared(old.cluster_ips(), new.cluster_ips());
+    endpoints_apart([(old, &mut old_part), (new, &mut new_part)]);
+    [old_part, new_part]
+}
+
+/// The addresses of endpoints that come or go with two parts: what is in the first program and in neither part stays.
+fn endpoints_apart([(old, old_part), (new, new_part)]: [(&Program<'_>, &mut Part); 2]) {
     let addresses = |program: &Program<'_>, part: &Part| -> BTreeSet<IpAddr> {
         let records = program.records().filter(|r| part.has(r));
         records.flat_map(|r| r.endpoints().iter().map(|e| e.address.ip())).collect()
     };
-    let (have, want) = (addresses(old, &old_part), addresses(new, &new_part));
+    let (have, want) = (addresses(old, old_part), addresses(new, new_part));
     [old_part.endpoints, new_part.endpoints] = unshared(have.into_iter(), want.into_iter());
     // An address that comes or goes here may be another service's endpoint all the time.
-    if !(old_part.endpoints.is_empty() && new_part.endpoints.is_empty()) {
-        let mut shared = BTreeSet::new();
-        for record in old.records().filter(|r| !old_part.has(r)) {
-            for address in record.endpoints().iter().map(|e| e.address.ip()) {
-                if [&old_part, &new_part].iter().any(|part| part.endpoints.binary_search(&address).is_ok()) {
-                    shared.insert(address);
-                }
+    if old_part.endpoints.is_empty() && new_part.endpoints.is_empty() {
+        return;
+    }
+    let mut shared = BTreeSet::new();
+    for record in old.records().filter(|r| !old_part.has(r)) {
+        for address in record.endpoints().iter().map(|e| e.address.ip()) {
+            if [&*old_part, &*new_part].iter().any(|part| part.endpoints.binary_search(&address).is_ok()) {
+                shared.insert(address);
             }
         }
-        for part in [&mut old_part, &mut new_part] {
-            part.endpoints.retain(|address| !shared.contains(address));
-        }
     }
-    [old_part, new_part]
+    for part in [old_part, new_part] {
+        part.endpoints.retain(|address| !shared.contains(address));
+    }
+}
+
+/// Some services of a program.
+struct Chosen {
+    records: HashSet<u32>,
+    /// Their frontends with their names, sorted.
+    frontends: Vec<(String, u8, IpAddr, u8, u16)>,
+}
+
+impl Chosen {
+    /// Those of these names; `None` if one of them remembers clients: numbers of theirs depend on other services.
+    fn of(program: &Program<'_>, is_one: &dyn Fn(&str) -> bool) -> Option<Self> {
+        let mut names: HashMap<u32, &str> = HashMap::new();
+        for (record, name) in program.services() {
+            let Some(name) = name.filter(|name| is_one(name.name)) else { continue };
+            if record.affinity_timeout().is_some() {
+                return None;
+            }
+            names.insert(record.offset(), name.name);
+        }
+        let own = program.frontends().filter_map(|f| Some((*names.get(&f.record.offset())?, f)));
+        let mut frontends: Vec<_> =
+            own.map(|(name, f)| (name.to_owned(), f.kind as u8, f.address, f.protocol.number(), f.port)).collect();
+        frontends.sort_unstable();
+        Some(Self { records: names.into_keys().collect(), frontends })
+    }
+
+    fn part(self) -> Part {
+        Part { records: self.records, ..Part::default() }
+    }
 }
 
 /// Offset and digest of each service, in the program's order.

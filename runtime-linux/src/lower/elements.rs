@@ -13,6 +13,13 @@ use std::net::IpAddr;
 /// Longest comment on an element that fits its userdata, in bytes.
 const MAX_COMMENT: usize = 127;
 
+/// Whether the elements of a set follow from the services that are in it, each on its own. The others are of the node, of all
+/// services, or of those that remember clients.
+pub(super) fn is_of_services(set: &str) -> bool {
+    !set.contains("affinity")
+        && !["program", "pods", "node-port-addresses", "service-cidrs", "cluster-ips"].contains(&set)
+}
+
 /// A family's sets, and what they need rules for.
 pub struct Filled {
     pub sets: Vec<Set>,

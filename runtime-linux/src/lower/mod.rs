@@ -22,7 +22,7 @@ mod features;
 mod ranges;
 mod rules;
 
-pub use delta::{Delta, delta};
+pub use delta::{Delta, delta, delta_of_some};
 
 use crate::nft::model::{Family, Ruleset, Table};
 use delta::Part;

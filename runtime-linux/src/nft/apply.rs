@@ -41,6 +41,18 @@ impl Outcome {
         let objects = s.new_objects + s.gone_objects + s.changed_chains + s.replaced.len();
         objects == 0 && !self.phases.contains(&PhaseName::Grow)
     }
+
+    /// This and what was done after it, as one.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.summary = self.summary.and(later.summary);
+        self.phases.extend(later.phases);
+        self.transactions += later.transactions;
+        self.bytes += later.bytes;
+        self.forgotten += later.forgotten;
+        self.retries += later.retries;
+        Self { generation: later.generation, ..self }
+    }
 }
 
 impl std::fmt::Display for Outcome {

@@ -74,6 +74,21 @@ pub struct Summary {
     pub replaced: Vec<(Family, String)>,
 }
 
+impl Summary {
+    /// This and what was to be done after it, as one.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.added += later.added;
+        self.removed += later.removed;
+        self.changed += later.changed;
+        self.new_objects += later.new_objects;
+        self.gone_objects += later.gone_objects;
+        self.changed_chains += later.changed_chains;
+        self.replaced.extend(later.replaced);
+        self
+    }
+}
+
 impl<'a> Plan<'a> {
     /// Whether the kernel has what is wanted.
     pub fn is_empty(&self) -> bool {
