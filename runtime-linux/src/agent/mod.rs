@@ -39,6 +39,7 @@ pub mod history;
 pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+mod memory;
 mod page;
 mod process;
 mod reconcile;
@@ -162,6 +163,7 @@ pub enum AgentError {
 /// # Errors
 /// Only what makes its work impossible; everything else it lives with, and says so.
 pub fn run(options: Options) -> Result<(), AgentError> {
+    memory::map_large_buffers();
     let signals = process::signals().map_err(AgentError::Signals)?;
     // Made before the right to make it is given up; a read-only disk is told when it is written to.
     let _ = std::fs::create_dir_all(&options.state_dir);

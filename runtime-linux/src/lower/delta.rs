@@ -114,7 +114,12 @@ pub fn delta(old: &Program<'_>, old_info: &str, new: &Program<'_>, new_info: &st
 /// As [`delta`], to the program that differs from `old` in some services only, of which `some` is a program of their own. They
 /// are those with the names that `is_one` tells, and the kernel is to keep what it keeps with `old`. `None` unless they have
 /// the frontends that they have in `old`, remember no clients, and need no chain or set that is not there for `old`.
-pub fn delta_of_some(old: &Program<'_>, info: &str, some: &Program<'_>, is_one: &dyn Fn(&str) -> bool) -> Option<Delta> {
+pub fn delta_of_some(
+    old: &Program<'_>,
+    info: &str,
+    some: &Program<'_>,
+    is_one: &dyn Fn(&str) -> bool,
+) -> Option<Delta> {
     let (had, has) = (Chosen::of(old, is_one)?, Chosen::of(some, is_one)?);
     if had.frontends != has.frontends {
         return None;

@@ -270,3 +270,6 @@ impl File {
         (services_only && sink.problems.is_empty() && sink.warnings.is_empty()).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,9 +77,7 @@ impl Form {
     fn end_of_last(self, piece: &str) -> usize {
         let lines = || memchr::memchr_iter(b'\n', piece.as_bytes()).map(|at| at + 1);
         let found = match self {
-            Self::Items => {
-                lines().find(|at| piece.as_bytes().get(*at).is_some_and(|byte| !b" -\n\r#".contains(byte)))
-            }
+            Self::Items => lines().find(|at| piece.as_bytes().get(*at).is_some_and(|byte| !b" -\n\r#".contains(byte))),
             Self::JsonItems(blanks) => {
                 let closing = format!("\n{}}}", " ".repeat(blanks));
                 memmem::find(piece.as_bytes(), closing.as_bytes()).map(|at| at + closing.len())
@@ -161,7 +159,9 @@ mod tests {
 
     #[test]
     fn what_may_be_misread_is_whole() {
-        for text in ["[[service]]\nhosts = [\"\"\"\n[[service]]\n\"\"\"]\n", "{\"items\":[{\"a\":1}]}", "*nat\nCOMMIT\n"] {
+        for text in
+            ["[[service]]\nhosts = [\"\"\"\n[[service]]\n\"\"\"]\n", "{\"items\":[{\"a\":1}]}", "*nat\nCOMMIT\n"]
+        {
             assert_eq!(split(text).0, Form::Whole, "{text}");
         }
     }

@@ -1,0 +1,250 @@
+use super::super::tests::Random;
+use super::super::{Loaded, NodeFlags, ServiceBuf, load_outlined};
+use super::*;
+use std::fmt::Write as _;
+use std::fs;
+
+/// A service of which everything that changes is a number.
+#[derive(Clone, Debug)]
+struct Made {
+    name: usize,
+    ip: usize,
+    endpoints: Vec<usize>,
+    /// Something is wrong with it.
+    faulty: bool,
+}
+
+/// How a file is written.
+const LAYOUTS: [&str; 4] = ["toml", "documents", "items", "json"];
+
+fn endpoint(number: usize) -> String {
+    format!("10.1.{}.{}", number / 200, number % 200 + 1)
+}
+
+/// A Service and its slice, as JSON; `kubectl` breaks its lines so.
+fn json(made: &Made) -> [serde_json::Value; 2] {
+    let Made { name, ip, endpoints, faulty } = made;
+    let port = if *faulty { 70_000 } else { 80 };
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .map(|e| serde_json::json!({ "addresses": [endpoint(*e)], "nodeName": format!("n{}", e % 3) }))
+        .collect();
+    [
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": format!("s{name}"), "namespace": "n" },
+            "spec": { "clusterIP": format!("10.96.0.{ip}"), "ports": [{ "port": port }], "internalTrafficPolicy": "Local" },
+        }),
+        serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "endpoints": endpoints,
+            "metadata": { "name": format!("s{name}-x"), "namespace": "n", "labels": { "kubernetes.io/service-name": format!("s{name}") } },
+            "ports": [{ "port": 8080 }],
+        }),
+    ]
+}
+
+/// Block YAML of a value, its first line unindented.
+fn yaml(value: &serde_json::Value, indent: usize, out: &mut String) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (index, (key, value)) in map.iter().enumerate() {
+                let pad = if index > 0 { indent } else { 0 };
+                let _ = write!(out, "{:pad$}{key}:", "");
+                match value {
+                    serde_json::Value::Object(_) => {
+                        let _ = write!(out, "\n{:width$}", "", width = indent + 2);
+                        yaml(value, indent + 2, out);
+                    }
+                    serde_json::Value::Array(items) if !items.is_empty() => {
+                        for item in items {
+                            let _ = write!(out, "\n{:indent$}- ", "");
+                            yaml(item, indent + 2, out);
+                            out.truncate(out.trim_end().len());
+                        }
+                        out.push('\n');
+                    }
+                    plain => _ = writeln!(out, " {plain}"),
+                }
+            }
+        }
+        plain => _ = writeln!(out, "{plain}"),
+    }
+}
+
+fn write(layout: &str, services: &[Made], settings: usize) -> String {
+    let objects = || services.iter().flat_map(json);
+    match layout {
+        "toml" => {
+            let mut text = format!("# {settings}\n");
+            for Made { name, ip, endpoints, faulty } in services {
+                let port = if *faulty { 70_000 } else { 80 };
+                let list: Vec<String> = endpoints
+                    .iter()
+                    .map(|e| format!("{{ address = \"{}:8080\", node = \"n{}\" }}", endpoint(*e), e % 3))
+                    .collect();
+                let _ = writeln!(
+                    text,
+                    "[[service]]\nname = \"n/s{name}\"\nport = {port}\ncluster-ip = \"10.96.0.{ip}\"\ninternal-policy = \"local\"\nendpoints = [{}]",
+                    list.join(", ")
+                );
+            }
+            text
+        }
+        "documents" => {
+            let mut text = format!("# {settings}\n");
+            for object in objects() {
+                text += "---\n";
+                yaml(&object, 0, &mut text);
+            }
+            text
+        }
+        "items" => {
+            let mut text = "apiVersion: v1\nitems:\n".to_owned();
+            for object in objects() {
+                text += "- ";
+                yaml(&object, 2, &mut text);
+            }
+            let _ = writeln!(text, "kind: List\nmetadata:\n  resourceVersion: \"{settings}\"");
+            text
+        }
+        _ => {
+            let items: Vec<_> = objects().collect();
+            let list = serde_json::json!({ "apiVersion": "v1", "items": items, "kind": "List", "metadata": { "x": settings } });
+            serde_json::to_string_pretty(&list).expect("a list")
+        }
+    }
+}
+
+fn table(paths: &[PathBuf]) -> Option<(TableBuf, Outline)> {
+    let flags = NodeFlags { node_name: Some("n1".into()), ..NodeFlags::default() };
+    match load_outlined(paths, &flags).ok()? {
+        (Loaded::Table { table, .. }, Some(outline)) => Some((table, outline)),
+        _ => None,
+    }
+}
+
+/// One random change of the services of one file.
+fn edit(random: &mut Random, services: &mut Vec<Made>, next: &mut usize) {
+    let at = random.below(services.len());
+    match random.below(12) {
+        0 if services.len() > 1 => drop(services.swap_remove(at)),
+        1 => {
+            *next += 1;
+            services.insert(at, Made { name: *next, ip: *next % 250, endpoints: vec![*next], faulty: false });
+        }
+        2 => services[at].ip = 250,
+        3 => services[at].faulty = true,
+        4 => services[at].endpoints.clear(),
+        5 => services.rotate_left(at),
+        _ => services[at].endpoints.push(random.below(2_000)),
+    }
+    for service in services {
+        service.endpoints.sort_unstable();
+        service.endpoints.dedup();
+    }
+}
+
+/// Whatever is read ahead is what the whole table says of these services, and the others are as they were.
+#[test]
+fn what_is_read_ahead_is_what_the_whole_says() {
+    let place = std::env::temp_dir().join(format!("natlet-outline-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    let mut random = Random(0x6f75_746c_696e_65);
+    let (mut ahead_of, mut whole_only, mut refused) = ([0; LAYOUTS.len()], 0, 0);
+    for round in 0..40 {
+        let layout = round % LAYOUTS.len();
+        let mut next = 40;
+        let mut files: Vec<Vec<Made>> = vec![Vec::new(); 1 + round % 3];
+        for name in 0..20 {
+            let file = random.below(files.len());
+            files[file].push(Made { name, ip: name + 1, endpoints: vec![name, name + 100], faulty: false });
+        }
+        files.retain(|services| services.len() > 2);
+        let paths: Vec<PathBuf> = (0..files.len()).map(|file| place.join(format!("{round}-{file}"))).collect();
+        let put = |file: usize, services: &[Made], settings: usize| {
+            fs::write(&paths[file], write(LAYOUTS[layout], services, settings)).unwrap();
+        };
+        files.iter().enumerate().for_each(|(file, services)| put(file, services, 0));
+        let (mut before, mut outline) = table(&paths).expect("a table");
+        for _ in 0..6 {
+            let mut touched = Touched { paths: BTreeSet::new(), unclear: random.below(4) == 0 };
+            let mut changed = files.clone();
+            for _ in 0..=random.below(2) {
+                let file = random.below(files.len());
+                edit(&mut random, &mut changed[file], &mut next);
+                put(file, &changed[file], random.below(8) / 7);
+                touched.paths.insert(paths[file].clone());
+            }
+            let ahead = outline.ahead(&paths, &touched);
+            let Some((after, new)) = table(&paths) else {
+                // what one service says is right, and two claim the same
+                let mut ips: Vec<usize> = changed.iter().flatten().map(|service| service.ip).collect();
+                ips.sort_unstable();
+                let claimed_twice = ips.windows(2).any(|pair| pair[0] == pair[1]);
+                assert!(ahead.is_none() || claimed_twice, "{changed:?}");
+                refused += 1;
+                files.iter().enumerate().for_each(|(file, services)| put(file, services, 0));
+                outline = table(&paths).expect("the table before").1;
+                before = table(&paths).expect("the table before").0;
+                continue;
+            };
+            match ahead {
+                None => whole_only += 1,
+                Some(ahead) => {
+                    ahead_of[layout] += 1;
+                    let some = |table: &TableBuf, concerned: bool| -> Vec<ServiceBuf> {
+                        table.services().into_iter().filter(|s| ahead.concerns(&s.name) == concerned).collect()
+                    };
+                    assert_eq!(some(&after, true), ahead.table.services());
+                    assert_eq!(some(&after, false), some(&before, false));
+                    assert_eq!(after.node, ahead.table.node);
+                }
+            }
+            (files, before, outline) = (changed, after, new);
+        }
+    }
+    fs::remove_dir_all(place).unwrap();
+    assert!(ahead_of.iter().all(|n| *n > 10) && whole_only > 5 && refused > 10, "{ahead_of:?} {whole_only} {refused}");
+}
+
+#[test]
+fn what_is_not_certain_is_not_read_ahead() {
+    let place = std::env::temp_dir().join(format!("natlet-outline-doubts-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(&place).unwrap();
+    let path = place.join("services.toml");
+    let service = |name: &str, endpoint: &str| {
+        format!(
+            "[[service]]\nname = \"{name}\"\nport = 80\ncluster-ip = \"10.96.0.{}\"\nendpoints = [\"{endpoint}\"]\n",
+            name.len()
+        )
+    };
+    let text = service("a", "10.0.0.1:80") + &service("bb", "10.0.0.2:80");
+    fs::write(&path, &text).unwrap();
+    let paths = [path.clone()];
+    let (_, outline) = table(&paths).unwrap();
+    let touched = Touched { paths: [path.clone()].into(), unclear: false };
+    let ahead = |text: &str| {
+        fs::write(&path, text).unwrap();
+        outline.ahead(&paths, &touched)
+    };
+    let moved = text.replace("10.0.0.2", "10.0.0.3");
+    let found = ahead(&moved).expect("a moved endpoint");
+    assert!(found.concerns("default/bb") && !found.concerns("default/a"));
+    for (why, text) in [
+        ("the node", format!("[node]\nname = \"x\"\n{moved}")),
+        ("the node behind a service", format!("{moved}[node]\nname = \"x\"\n")),
+        ("a syntax error", moved.replace("port = 80\n", "port = \n")),
+        ("an unknown key", moved.replace("10.0.0.3:80\"]", "10.0.0.3:80\"]\nnonsense = 1")),
+        ("no text", String::new()),
+        ("another kind", "*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n".into()),
+    ] {
+        assert!(ahead(&text).is_none(), "{why}");
+    }
+    let elsewhere = Touched { paths: [place.join("other.toml")].into(), unclear: false };
+    fs::write(&path, &moved).unwrap();
+    assert!(outline.ahead(&paths, &elsewhere).is_some(), "a file that is none of the inputs says nothing against it");
+    fs::remove_file(&path).unwrap();
+    assert!(outline.ahead(&paths, &touched).is_none(), "the file is gone");
+    fs::remove_dir_all(place).unwrap();
+}
