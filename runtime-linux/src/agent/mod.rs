@@ -6,6 +6,9 @@
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
+//! Where a few services of the files have other endpoints, these are read and put in force alone first ([`source::outline`](crate::source::outline)); reading
+//! everything follows, and has the last word.
+//!
 //! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. While nobody else is heard to
 //! change natlet's tables, a change of the sources is sent as the difference of two programs; otherwise, and every so often
 //! all the same, the tables are read back and compared. A second thread answers HTTP and shares nothing with the first but
