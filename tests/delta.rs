@@ -25,6 +25,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     common::main(&[
         ("each_program_after_each_other_is_as_if_loaded_alone", each_after_each_other),
+        ("some_services_ahead_of_their_program_are_as_the_whole_says", some_services_ahead),
         ("a_change_among_10_000_services_is_a_few_hundred_bytes", a_change_is_small),
         ("what_others_change_between_two_loads_is_repaired", what_others_change_is_repaired),
         ("a_memory_that_does_not_fit_is_ignored", a_memory_that_does_not_fit_is_ignored),
@@ -126,6 +127,74 @@ fn each_after_each_other() -> Test {
 
 fn received(loader: &mut Loader, before: Traffic) -> usize {
     loader.netlink().traffic().received - before.received
+}
+
+/// A table's services with other endpoints, from the number of one on; the other services alone are the third text.
+fn endpoints_changed(text: &str, from: usize) -> [String; 2] {
+    let (mut whole, mut some) = (String::new(), String::new());
+    for (index, part) in text.split_inclusive("\n[[service]]").enumerate() {
+        let part = part.strip_suffix("[[service]]").unwrap_or(part);
+        let moved = part.replace("\"10.0.0.", "\"10.0.1.").replace("[2001:db8:1::", "[2001:db8:1::1:");
+        if index == 0 {
+            (whole.push_str(part), some.push_str(part));
+        } else {
+            whole += &format!("[[service]]{}", if index >= from { &moved } else { part });
+            some += &if index >= from { format!("[[service]]{moved}") } else { String::new() };
+        }
+    }
+    [whole, some]
+}
+
+/// The names of a table's services.
+fn names(text: &str) -> Vec<String> {
+    text.split("name = \"").skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
+}
+
+/// Services with other endpoints are put in force alone, then their whole program, or the one before again: each time the
+/// kernel holds what it is to hold.
+fn some_services_ahead() -> Test {
+    let host = Namespace::new("node")?;
+    let mut in_force = 0;
+    for number in 0..12_u64 {
+        let text = variant(number).replace("affinity = \"90s\"\n", "").replace("affinity = true\n", "");
+        let count = names(&text).len();
+        let [whole, some] = endpoints_changed(&text, 1 + count / 2);
+        let (old, new, some_image) = (large::image(&text)?, large::image(&whole)?, large::image(&some)?);
+        let concerned = names(&some);
+        let is_one = |name: &str| concerned.iter().any(|c| c == name);
+        host.run(|| {
+            let mut loader = Loader::open()?;
+            for last in [&new, &old] {
+                // the second time objects are known
+                for _ in 0..2 {
+                    loader.load(&old, Terms::default(), Trust::Nothing)?;
+                }
+                let ahead = loader.load_ahead(&some_image, &is_one, Terms::default(), Trust::Generation)?;
+                let done = ahead.as_ref().is_some_and(|outcome| !outcome.phases.is_empty());
+                in_force += usize::from(done);
+                if ahead.is_some() {
+                    let loaded = read(loader.netlink())?;
+                    let about = kernel::about(loader.netlink())?.map(|a| a.to_string()).unwrap_or_default();
+                    let wanted = lower(&new.program(), &about);
+                    let plan = plan(&loaded, &wanted);
+                    let elements: Vec<String> =
+                        plan.element_changes().map(|c| format!("{} {}", c.set(), c.key())).collect();
+                    same(&format!("{number}: elements ahead"), &elements, &Vec::new())?;
+                }
+                let before = loader.netlink().traffic();
+                let trust = if std::ptr::eq(last, &new) { Trust::Generation } else { Trust::Nothing };
+                let outcome = loader.load(last, Terms::default(), trust)?;
+                if done && std::ptr::eq(last, &new) {
+                    holds(&format!("{number}: {outcome}"), received(&mut loader, before) < ALL)?;
+                    let ahead = ahead.unwrap_or_default().summary;
+                    holds("what was done ahead is told", outcome.summary.changed > ahead.changed)?;
+                }
+                same(&format!("{number}: {outcome}"), &differences(&mut loader, last)?, &Vec::new())?;
+            }
+            Ok::<(), Failed>(())
+        })?;
+    }
+    holds(&format!("{in_force} ahead"), in_force >= 12)
 }
 
 fn a_change_is_small() -> Test {

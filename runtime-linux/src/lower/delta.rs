@@ -56,14 +56,25 @@ impl Delta {
     }
 }
 
-/// Puts the elements of one set into the place of those of another, all of which are there.
+/// Puts the elements of one set into the place of those of another, all of which are there but for those that both have.
 fn replace(set: &mut Set, gone: &Set, come: &Set) -> Option<()> {
+    let same = |gone_one: &Element<'_>, one: &Element<'_>, set: &Set| match gone.verdict(gone_one.data) {
+        Some(verdict) => set.verdict(one.data) == Some(verdict),
+        None => one.data == gone_one.data,
+    };
     let mut left: HashMap<&[u8], Element<'_>> = gone.elements.iter().map(|e| (e.key, e)).collect();
+    let mut new: Vec<Element<'_>> = Vec::new();
+    for one in come.elements.iter() {
+        if left.get(one.key).is_some_and(|gone_one| same(gone_one, &one, come)) {
+            left.remove(one.key);
+        } else {
+            new.push(one);
+        }
+    }
     let mut elements = set.empty_elements();
     for have in set.elements.iter() {
         match left.remove(have.key) {
-            Some(gone_one) if set.verdict(have.data) != gone.verdict(gone_one.data) => return None,
-            Some(gone_one) if gone.verdict(gone_one.data).is_none() && have.data != gone_one.data => return None,
+            Some(gone_one) if !same(&gone_one, &have, set) => return None,
             Some(_) => {}
             None => elements.push(have.key, have.data, have.comment),
         }
@@ -71,16 +82,16 @@ fn replace(set: &mut Set, gone: &Set, come: &Set) -> Option<()> {
     if !left.is_empty() {
         return None;
     }
-    for new in come.elements.iter() {
-        match (&mut set.data, come.verdict(new.data)) {
+    for one in new {
+        match (&mut set.data, come.verdict(one.data)) {
             (SetData::Verdict(verdicts), Some(verdict)) => {
                 let index = verdicts.iter().position(|v| v == verdict).unwrap_or(verdicts.len());
                 if index == verdicts.len() {
                     verdicts.push(verdict.clone());
                 }
-                elements.push(new.key, &u16::try_from(index).ok()?.to_le_bytes(), new.comment);
+                elements.push(one.key, &u16::try_from(index).ok()?.to_le_bytes(), one.comment);
             }
-            _ => elements.push(new.key, new.data, new.comment),
+            _ => elements.push(one.key, one.data, one.comment),
         }
     }
     set.elements = elements;
