@@ -254,15 +254,12 @@ impl Agent {
         let now = Instant::now();
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut self.due.read) {
-            match self.source.half_written(now) {
-                Some(path) => {
-                    debug!(path = %path.display(), "waiting for its writer");
-                    self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
-                }
-                None => {
-                    self.hurry();
-                    self.reload();
-                }
+            if let Some(path) = self.source.half_written(now) {
+                debug!(path = %path.display(), "waiting for its writer");
+                self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
+            } else {
+                self.hurry();
+                self.reload();
             }
         }
         if is_due(&mut self.due.retry) {

@@ -91,10 +91,15 @@ pub(super) fn marks(reading: &Reading) -> Marks {
     let mut mark = |place: &Place, service: u64| marks.push((place.identity(), service));
     let manifest::Objects { services, slices, nodes, ingresses } = &reading.objects;
     let of = |namespace: &str, name: &str| service(&format!("{namespace}/{name}"));
-    services.iter().for_each(|s| mark(&s.meta.place, of(&s.meta.namespace, &s.meta.name)));
-    slices.iter().for_each(|s| mark(&s.meta.place, of(&s.meta.namespace, &s.service)));
-    nodes.iter().for_each(|n| mark(&n.meta.place, OTHER));
-    ingresses.iter().for_each(|i| mark(&i.meta.place, OTHER));
+    for service in services {
+        mark(&service.meta.place, of(&service.meta.namespace, &service.meta.name));
+    }
+    for slice in slices {
+        mark(&slice.meta.place, of(&slice.meta.namespace, &slice.service));
+    }
+    for other in nodes.iter().map(|node| &node.meta).chain(ingresses.iter().map(|ingress| &ingress.meta)) {
+        mark(&other.place, OTHER);
+    }
     for table in &reading.tables {
         table.node.iter().for_each(|(_, place)| mark(place, OTHER));
         table.services.iter().for_each(|s| mark(s.place(), service(s.name())));
@@ -169,7 +174,7 @@ impl Outline {
 
 /// A file's text as it is now, and where its pieces end.
 struct Text {
-    text: String,
+    content: String,
     ends: Vec<usize>,
     digests: Vec<u64>,
 }
@@ -184,12 +189,12 @@ impl Text {
             *end += piece.len();
             Some(*end)
         });
-        Some(Self { ends: ends.collect(), digests, text })
+        Some(Self { ends: ends.collect(), digests, content: text })
     }
 
     fn pieces(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts.zip(&self.ends).map(|(start, end)| self.text.get(start..*end).unwrap_or_default())
+        starts.zip(&self.ends).map(|(start, end)| self.content.get(start..*end).unwrap_or_default())
     }
 }
 
