@@ -149,7 +149,7 @@ fn what_is_read_ahead_is_what_the_whole_says() {
     let place = std::env::temp_dir().join(format!("natlet-outline-{}", std::process::id()));
     let _ = fs::remove_dir_all(&place);
     fs::create_dir_all(&place).unwrap();
-    let mut random = Random(0x6f75_746c_696e_65);
+    let mut random = Random(0x006f_7574_6c69_6e65);
     let (mut ahead_of, mut whole_only, mut refused) = ([0; LAYOUTS.len()], 0, 0);
     for round in 0..40 {
         let layout = round % LAYOUTS.len();
