@@ -121,6 +121,7 @@ impl Stored {
     }
 
     /// Whether they may start in the first block of these bytes: without branches, so that it is a few vector operations.
+    #[inline(never)] // a caller that is compiled for size would not have them
     fn may_start_in(self, bytes: &[u8]) -> bool {
         let from = |at| bytes.get(at..).and_then(|b: &[u8]| b.first_chunk::<BLOCK>());
         let (Some(a), Some(b), Some(c)) = (from(0), from(1), from(2)) else {

@@ -6,6 +6,8 @@
 //!  nf_tables ── drift ─────────────────────────────┘                        └─▶ conntrack (stale flows)
 //! ```
 //!
+//! Where a few services of large files change, only these are read ([`source::outline`](crate::source::outline)).
+//!
 //! One thread waits in `poll` for inotify, nf_tables' notifications, signals and the clock. While nobody else is heard to
 //! change natlet's tables, a change of the sources is sent as the difference of two programs; otherwise, and every so often
 //! all the same, the tables are read back and compared. A second thread answers HTTP and shares nothing with the first but
@@ -39,6 +41,7 @@ pub mod history;
 pub mod http;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+mod memory;
 mod page;
 mod process;
 mod reconcile;
@@ -162,6 +165,7 @@ pub enum AgentError {
 /// # Errors
 /// Only what makes its work impossible; everything else it lives with, and says so.
 pub fn run(options: Options) -> Result<(), AgentError> {
+    memory::map_large_buffers();
     let signals = process::signals().map_err(AgentError::Signals)?;
     // Made before the right to make it is given up; a read-only disk is told when it is written to.
     let _ = std::fs::create_dir_all(&options.state_dir);

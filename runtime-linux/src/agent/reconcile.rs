@@ -14,8 +14,9 @@ use crate::kernel::{self, Claim, Loader, Terms, Trust};
 use crate::netlink::LoadError;
 use crate::nft::model::Ownership;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signalfd::SignalFd;
+use nix::sys::time::TimeSpec;
 use sd_notify::NotifyState;
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -162,6 +163,7 @@ impl Agent {
                         self.news();
                         process::tell_reloading();
                         self.reread();
+                        self.source.forget();
                         self.reload();
                         process::tell(&[NotifyState::Ready]);
                     }
@@ -194,15 +196,14 @@ impl Agent {
         let now = Instant::now();
         let next = [self.due.read, self.due.repair, self.due.retry, self.due.verify].into_iter().flatten().min();
         let wait = next.map_or(beat, |at| at.saturating_duration_since(now).min(beat));
-        // One more than the rounded-down rest: waking before the time would spin.
-        let timeout = PollTimeout::try_from(wait + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let wait = TimeSpec::from_duration(wait);
         let events = PollFlags::POLLIN;
         let mut fds = [
             PollFd::new(self.signals.as_fd(), events),
             PollFd::new(self.source.as_fd(), events),
             PollFd::new(self.events.as_fd(), events),
         ];
-        match poll(&mut fds, timeout) {
+        match ppoll(&mut fds, Some(wait), None) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(AgentError::Wait(errno)),
         }
@@ -252,12 +253,11 @@ impl Agent {
         let now = Instant::now();
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut self.due.read) {
-            match self.source.half_written(now) {
-                Some(path) => {
-                    debug!(path = %path.display(), "waiting for its writer");
-                    self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
-                }
-                None => self.reload(),
+            if let Some(path) = self.source.half_written(now) {
+                debug!(path = %path.display(), "waiting for its writer");
+                self.due.read = Some(now + self.source.settle().max(self.options.min_sync_period));
+            } else {
+                self.reload();
             }
         }
         if is_due(&mut self.due.retry) {

@@ -6,6 +6,7 @@ use super::watch::Watch;
 use super::{AgentError, health};
 use crate::image::{Image, describe};
 use crate::source::cluster::{NotYet, Pods};
+use crate::source::outline::{Outline, Touched};
 use crate::source::{self, Loaded, NodeFlags, Problems, TableBuf};
 use natlet_core::CompileError;
 use std::fs;
@@ -95,11 +96,20 @@ impl Reading {
     }
 }
 
+/// Files, watched.
+#[derive(Debug)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    watch: Watch,
+    /// The table that was read last, unless it was refused, and what tells how it changes.
+    last: Option<(TableBuf, Outline)>,
+}
+
 /// The sources, and how their changes are noticed.
 #[derive(Debug)]
 pub enum Source {
-    /// Files, watched.
-    Files(Vec<PathBuf>, Watch),
+    /// Files.
+    Files(Files),
     /// The API server, followed, and the remarks that were made last.
     #[cfg(feature = "kubernetes")]
     ApiServer(super::kubernetes::Feed, Vec<String>),
@@ -109,7 +119,10 @@ impl Source {
     /// Starts to notice changes.
     pub fn open(origin: &Origin, node: &NodeFlags, status: &Arc<Status>) -> Result<Self, AgentError> {
         match origin {
-            Origin::Files(paths) => Ok(Self::Files(paths.clone(), Watch::new(paths).map_err(AgentError::Watch)?)),
+            Origin::Files(paths) => {
+                let watch = Watch::new(paths).map_err(AgentError::Watch)?;
+                Ok(Self::Files(Files { paths: paths.clone(), watch, last: None }))
+            }
             #[cfg(feature = "kubernetes")]
             Origin::ApiServer(api) => {
                 let node = node.node_name.as_deref().unwrap_or_default();
@@ -126,7 +139,7 @@ impl Source {
     /// Takes all news that waits. Whether there was any.
     pub fn drain(&mut self, now: Instant) -> bool {
         match self {
-            Self::Files(_, watch) => watch.drain(now),
+            Self::Files(files) => files.watch.drain(now),
             #[cfg(feature = "kubernetes")]
             Self::ApiServer(feed, _) => feed.drain(),
         }
@@ -144,9 +157,18 @@ impl Source {
     /// A file that somebody is writing; the sources are not to be read yet.
     pub fn half_written(&self, now: Instant) -> Option<PathBuf> {
         match self {
-            Self::Files(_, watch) => watch.half_written(now),
+            Self::Files(files) => files.watch.half_written(now),
             #[cfg(feature = "kubernetes")]
             Self::ApiServer(..) => None,
+        }
+    }
+
+    /// What was read before counts no more: everything is read again.
+    pub fn forget(&mut self) {
+        match self {
+            Self::Files(files) => files.last = None,
+            #[cfg(feature = "kubernetes")]
+            Self::ApiServer(..) => {}
         }
     }
 
@@ -156,10 +178,7 @@ impl Source {
     /// Says what is at fault; the caller keeps what is in force.
     pub fn read(&mut self, node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
         match self {
-            Self::Files(paths, watch) => {
-                watch.rescan();
-                of_files(paths, node, cleaned)
-            }
+            Self::Files(files) => files.read(node, cleaned),
             #[cfg(feature = "kubernetes")]
             Self::ApiServer(feed, told) => {
                 let (table, remarks) = feed.table(node).map_err(SourceError::NotYet)?;
@@ -185,36 +204,59 @@ impl Source {
 impl AsFd for Source {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Files(_, watch) => watch.as_fd(),
+            Self::Files(files) => files.watch.as_fd(),
             #[cfg(feature = "kubernetes")]
             Self::ApiServer(feed, _) => feed.as_fd(),
         }
     }
 }
 
-/// From files to a program. Nothing is kept between two calls.
-fn of_files(paths: &[PathBuf], node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
-    for path in paths {
-        if let Ok(meta) = fs::metadata(path) {
-            if !meta.is_dir() && !meta.is_file() {
-                return Err(SourceError::Special(path.clone()));
-            }
-            if meta.is_file() && meta.len() == 0 {
-                return Err(SourceError::Empty(path.clone()));
-            }
+impl Files {
+    /// From files to a program: from what has changed, where that is enough.
+    fn read(&mut self, node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
+        self.watch.rescan();
+        let touched = self.watch.touched();
+        match self.read_changed(&touched, cleaned) {
+            Some(reading) => Ok(reading),
+            None => self.read_all(node, cleaned),
         }
     }
-    match source::load(paths, node).map_err(SourceError::Problems)? {
-        Loaded::Table { table, report } => {
-            let image = compile(&table).map_err(|(_, why)| SourceError::Program(why))?;
-            let warnings = report.warnings.iter().map(ToString::to_string).collect();
-            Ok(Reading::of(image, &table, cleaned, warnings))
+
+    fn read_changed(&mut self, touched: &Touched, cleaned: Cleaned) -> Option<Reading> {
+        let (table, outline) = self.last.as_mut()?;
+        let changed = outline.changed(table, &self.paths, touched)?;
+        let image = Image::compile(&changed.table.as_table()).ok()?;
+        *table = outline.follow(changed);
+        Some(Reading::of(image, table, cleaned, Vec::new()))
+    }
+
+    fn read_all(&mut self, node: &NodeFlags, cleaned: Cleaned) -> Result<Reading, SourceError> {
+        self.last = None;
+        for path in &self.paths {
+            if let Ok(meta) = fs::metadata(path) {
+                if !meta.is_dir() && !meta.is_file() {
+                    return Err(SourceError::Special(path.clone()));
+                }
+                if meta.is_file() && meta.len() == 0 {
+                    return Err(SourceError::Empty(path.clone()));
+                }
+            }
         }
-        Loaded::Program { bytes, path } => {
-            let image = Image::from_bytes(bytes).map_err(|e| SourceError::Program(format!("{path}: {e}")))?;
-            let program = image.program();
-            let (services, health_checks) = (Services::of_program(&program, cleaned), health::of_program(&program));
-            Ok(Reading { image, services, health_checks, warnings: Vec::new() })
+        let (loaded, outline) = source::load_outlined(&self.paths, node).map_err(SourceError::Problems)?;
+        match loaded {
+            Loaded::Table { table, report } => {
+                let image = compile(&table).map_err(|(_, why)| SourceError::Program(why))?;
+                let warnings = report.warnings.iter().map(ToString::to_string).collect();
+                let reading = Reading::of(image, &table, cleaned, warnings);
+                self.last = outline.map(|outline| (table, outline));
+                Ok(reading)
+            }
+            Loaded::Program { bytes, path } => {
+                let image = Image::from_bytes(bytes).map_err(|e| SourceError::Program(format!("{path}: {e}")))?;
+                let program = image.program();
+                let (services, health_checks) = (Services::of_program(&program, cleaned), health::of_program(&program));
+                Ok(Reading { image, services, health_checks, warnings: Vec::new() })
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! A file that is open for writing is not read: from its creation or first write until its writer closes it (or a rename
 //! replaces it) it is half written. One that nobody touches for [`PATIENCE`] while it is open counts as written.
 
+use crate::source::outline::Touched;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,6 +47,8 @@ pub struct Watch {
     watched: HashMap<WatchDescriptor, (PathBuf, Interest)>,
     /// Files with an open writer, and when it last wrote.
     written: HashMap<(WatchDescriptor, OsString), Instant>,
+    /// What events were about since that was asked last.
+    touched: Touched,
 }
 
 impl Watch {
@@ -55,7 +58,8 @@ impl Watch {
     /// The kernel has no more inotify instances (`fs.inotify.max_user_instances`).
     pub fn new(paths: &[PathBuf]) -> Result<Self, Errno> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let mut watch = Self { inotify, paths: paths.to_vec(), watched: HashMap::new(), written: HashMap::new() };
+        let (paths, touched) = (paths.to_vec(), Touched::default());
+        let mut watch = Self { inotify, paths, watched: HashMap::new(), written: HashMap::new(), touched };
         watch.rescan();
         Ok(watch)
     }
@@ -103,19 +107,31 @@ impl Watch {
         changed
     }
 
+    /// The files that events were about since the last call.
+    pub fn touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
     fn event(&mut self, from: WatchDescriptor, mask: AddWatchFlags, name: Option<&OsStr>, now: Instant) -> bool {
         if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             // What was lost is not known: everything is read again, and nobody is waited for.
             self.written.clear();
+            self.touched.unclear = true;
             return true;
         }
         let Some((directory, interest)) = self.watched.get(&from) else { return false };
-        let Some(name) = name else { return true };
+        let Some(name) = name else {
+            self.touched.unclear = true;
+            return true;
+        };
         if !interest.in_name(name) {
             return false;
         }
         let key = (from, name.to_owned());
         let path = directory.join(name);
+        // as the paths of inputs are written
+        let shown = path.strip_prefix(".").ok().filter(|_| !interest.all).unwrap_or(&path);
+        self.touched.paths.insert(shown.to_owned());
         if mask.intersects(AddWatchFlags::IN_CREATE) {
             // A link or a second name of a file is complete; a new file is followed by its writer's close.
             if fs::symlink_metadata(path).is_ok_and(|m| m.is_file() && m.nlink() == 1) {

@@ -85,6 +85,11 @@ impl Place {
         Self { file: Arc::clone(file), start: span.start, end: span.end.max(span.start) }
     }
 
+    /// The file, by its address in memory, and the byte where it starts.
+    pub(super) fn identity(&self) -> (usize, usize) {
+        (Arc::as_ptr(&self.file).addr(), self.start)
+    }
+
     /// The file's name.
     pub fn file(&self) -> &str {
         self.file.name()

@@ -32,13 +32,12 @@ pub(super) fn read_all(paths: &[PathBuf], problems: &mut Vec<Diagnostic>) -> Vec
             continue;
         }
         if path.as_os_str() == "-" {
-            let bytes = read_limited(io::stdin().lock());
+            let bytes = read_limited(io::stdin().lock(), 0);
             collect("<stdin>".to_owned(), bytes, false, &mut inputs, problems);
         } else if path.is_dir() {
             read_directory(path, &mut inputs, problems);
         } else {
-            let bytes = File::open(path).and_then(read_limited);
-            collect(path.display().to_string(), bytes, false, &mut inputs, problems);
+            collect(path.display().to_string(), read(path), false, &mut inputs, problems);
         }
     }
     inputs
@@ -46,16 +45,10 @@ pub(super) fn read_all(paths: &[PathBuf], problems: &mut Vec<Diagnostic>) -> Vec
 
 /// Every regular file and link to one, but no hidden ones: a mounted ConfigMap keeps its versions in `..data`.
 fn read_directory(directory: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<Diagnostic>) {
-    let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
-        Ok(entries) => entries,
+    let paths = match files_in(directory) {
+        Ok(paths) => paths,
         Err(error) => return problems.push(unreadable(&directory.display().to_string(), &error)),
     };
-    let visible = |path: &PathBuf| {
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        !hidden && fs::metadata(path).is_ok_and(|meta| meta.is_file())
-    };
-    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
-    paths.sort();
     if paths.is_empty() {
         problems.push(
             Diagnostic::error(format!("there is no file in {}", directory.display())).help(
@@ -64,9 +57,40 @@ fn read_directory(directory: &Path, inputs: &mut Vec<Input>, problems: &mut Vec<
         );
     }
     for path in paths {
-        let bytes = File::open(&path).and_then(read_limited);
-        collect(path.display().to_string(), bytes, true, inputs, problems);
+        collect(path.display().to_string(), read(&path), true, inputs, problems);
     }
+}
+
+fn files_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let visible = |path: &PathBuf| {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        !hidden && fs::metadata(path).is_ok_and(|meta| meta.is_file())
+    };
+    let entries = fs::read_dir(directory)?.collect::<io::Result<Vec<_>>>()?;
+    let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).filter(visible).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// What the files that these paths lead to now are called; `None` where that cannot be told.
+pub(super) fn names(paths: &[PathBuf]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            names.extend(files_in(path).ok()?.iter().map(|path| path.display().to_string()));
+        } else {
+            names.push(path.display().to_string());
+        }
+    }
+    Some(names)
+}
+
+/// Reads one file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    // a byte more than it has: reading it to its end then needs no more room
+    let room = file.metadata().map_or(0, |meta| meta.len().min(LARGEST) + 1);
+    read_limited(file, usize::try_from(room).unwrap_or(0))
 }
 
 fn collect(
@@ -87,9 +111,9 @@ fn collect(
 }
 
 /// Up to one byte more than is allowed: a pipe does not say its size. A text that cannot be an input is not read on.
-fn read_limited(mut reader: impl Read) -> io::Result<Vec<u8>> {
+fn read_limited(mut reader: impl Read, room: usize) -> io::Result<Vec<u8>> {
     const CHUNK: u64 = 256 * 1024;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(room);
     let mut stretch = Stretch::default();
     loop {
         let before = bytes.len();

@@ -32,6 +32,8 @@ pub mod iptables;
 mod json;
 pub mod manifest;
 mod node_flags;
+pub mod outline;
+mod pieces;
 pub mod services_toml;
 pub mod settings;
 mod stretch;
@@ -48,6 +50,7 @@ pub use table_buf::{NodeBuf, ServiceBuf, TableBuf};
 use detect::Kind;
 use diagnostic::{Sink, SourceFile};
 use document::Walker;
+use outline::Outline;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -90,16 +93,32 @@ pub struct Report {
 
 /// Reads files (`-` is standard input, a directory every file in it) into a table, or returns a compiled program.
 pub fn load(paths: &[PathBuf], node: &NodeFlags) -> Result<Loaded, Problems> {
+    load_inputs(inputs(paths)?, node)
+}
+
+/// As [`load`], with what tells later which services have changed, if that can be told: of a program it cannot.
+pub fn load_outlined(paths: &[PathBuf], node: &NodeFlags) -> Result<(Loaded, Option<Outline>), Problems> {
+    let mut outline = None;
+    let loaded = read_inputs(inputs(paths)?, node, Some(&mut outline))?;
+    Ok((loaded, outline))
+}
+
+fn inputs(paths: &[PathBuf]) -> Result<Vec<Input>, Problems> {
     let mut problems = Vec::new();
     let inputs = input::read_all(paths, &mut problems);
-    match Problems::new(problems) {
-        Some(problems) => Err(problems),
-        None => load_inputs(inputs, node),
-    }
+    Problems::new(problems).map_or(Ok(inputs), Err)
 }
 
 /// [`load`] for inputs that are in memory already.
 pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Problems> {
+    read_inputs(inputs, node, None)
+}
+
+fn read_inputs(
+    inputs: Vec<Input>,
+    node: &NodeFlags,
+    outline: Option<&mut Option<Outline>>,
+) -> Result<Loaded, Problems> {
     if let Some(program) = inputs.iter().position(|input| input.bytes.starts_with(detect::PROGRAM_MAGIC)) {
         return program_alone(inputs, program, node);
     }
@@ -112,7 +131,13 @@ pub fn load_inputs(inputs: Vec<Input>, node: &NodeFlags) -> Result<Loaded, Probl
     for (file, found) in &files {
         reading.read(file, *found);
     }
-    reading.finish(node)
+    match outline {
+        None => reading.finish(node, None),
+        Some(outline) => {
+            *outline = Outline::new(&files, &reading);
+            reading.finish(node, outline.as_mut())
+        }
+    }
 }
 
 /// A program is a whole: it takes neither other inputs nor a node's settings.
@@ -182,12 +207,13 @@ impl Reading {
         }
     }
 
-    /// Joins what was read: first who this node is, then the services as seen from it.
-    fn finish(mut self, flags: &NodeFlags) -> Result<Loaded, Problems> {
+    /// Joins what was read: first who this node is, then the services as seen from it. An outline is told who the node is.
+    fn finish(mut self, flags: &NodeFlags, outline: Option<&mut Outline>) -> Result<Loaded, Problems> {
         let settings = self.toml_node();
         let objects = self.objects.view();
         let node = ThisNode::new(flags, settings, &objects.nodes, &mut self.sink);
         let mut drafts = manifest::join::join(&objects, node.here(), &mut self.sink);
+        let here = (node.here().name.map(str::to_owned), node.here().zone.map(str::to_owned));
         let mut node = node.into_buf();
         let tables = std::mem::take(&mut self.tables);
         drafts.extend(tables.into_iter().flat_map(|table| table.services).map(|service| service.resolve(&node.name)));
@@ -198,6 +224,9 @@ impl Reading {
         }
         node.masquerade_all |= lifted.masquerade_all;
         self.missing_slices();
+        if let Some(outline) = outline {
+            (outline.node, outline.here) = (node.clone(), here);
+        }
         let table = table_buf::assemble(drafts, node, &mut self.sink);
         self.report.warnings = self.sink.warnings;
         match Problems::new(self.sink.problems) {

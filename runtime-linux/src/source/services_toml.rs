@@ -73,6 +73,16 @@ pub(super) struct TomlService {
 }
 
 impl TomlService {
+    /// Its name, of the port too.
+    pub fn name(&self) -> &str {
+        &self.draft.service.name
+    }
+
+    /// Where it is named.
+    pub fn place(&self) -> &Place {
+        &self.draft.place
+    }
+
     /// The service port as seen from the node of this name.
     pub fn resolve(mut self, node_name: &str) -> Draft {
         for (endpoint, node) in self.draft.service.endpoints.iter_mut().zip(&self.nodes) {

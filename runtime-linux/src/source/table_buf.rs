@@ -135,10 +135,62 @@ impl TableBuf {
         rest
     }
 
+    /// The same table with other service ports in place of those whose names `is_old` tells. Both tables are sorted as
+    /// [`assemble`] sorts them, and so is the result.
+    #[must_use]
+    pub(super) fn with(&self, is_old: impl Fn(&str) -> bool, new: &Self) -> Self {
+        let mut all = Self {
+            node: self.node.clone(),
+            services: Vec::with_capacity(self.services.len() + new.services.len()),
+            frontends: Vec::with_capacity(self.frontends.len() + new.frontends.len()),
+            endpoints: Vec::with_capacity(self.endpoints.len() + new.endpoints.len()),
+            ranges: Vec::with_capacity(self.ranges.len() + new.ranges.len()),
+            text: String::with_capacity(self.text.len() + new.text.len()),
+        };
+        let mut new_ports = new.services.iter().peekable();
+        for old in self.services.iter().filter(|port| !is_old(self.name(port))) {
+            let key = (self.name(old), old.protocol);
+            while let Some(port) = new_ports.next_if(|port| (new.name(port), port.protocol) < key) {
+                all.copy(new, port);
+            }
+            all.copy(self, old);
+        }
+        new_ports.for_each(|port| all.copy(new, port));
+        all
+    }
+
+    /// Adds another table's service port.
+    fn copy(&mut self, from: &Self, port: &Service) {
+        let text = |span: Span| span.of_str(&from.text).unwrap_or_default();
+        let service = Service {
+            name: self.push_text(text(port.name)),
+            hosts: self.push_text(text(port.hosts)),
+            frontends: append(&mut self.frontends, port.frontends.of(&from.frontends).unwrap_or_default()),
+            endpoints: append(&mut self.endpoints, port.endpoints.of(&from.endpoints).unwrap_or_default()),
+            source_ranges: append(&mut self.ranges, port.source_ranges.of(&from.ranges).unwrap_or_default()),
+            ..*port
+        };
+        self.services.push(service);
+    }
+
+    fn name(&self, port: &Service) -> &str {
+        port.name.of_str(&self.text).unwrap_or_default()
+    }
+
+    /// Those service ports whose names are told.
+    pub(super) fn ports_of(&self, is_one: impl Fn(&str) -> bool) -> Vec<ServiceBuf> {
+        self.services.iter().filter(|port| is_one(self.name(port))).map(|port| self.one(port)).collect()
+    }
+
     /// The service ports, each with its parts: for tests and exports.
     pub fn services(&self) -> Vec<ServiceBuf> {
-        let one = |s: &Service| ServiceBuf {
-            name: s.name.of_str(&self.text).unwrap_or("").to_owned(),
+        self.services.iter().map(|port| self.one(port)).collect()
+    }
+
+    fn one(&self, s: &Service) -> ServiceBuf {
+        let hosts = s.hosts.of_str(&self.text).unwrap_or("");
+        ServiceBuf {
+            name: self.name(s).to_owned(),
             protocol: s.protocol,
             service_type: s.service_type,
             frontends: s.frontends.of(&self.frontends).unwrap_or(&[]).to_vec(),
@@ -149,16 +201,8 @@ impl TableBuf {
             choice: s.choice,
             source_ranges: s.source_ranges.of(&self.ranges).unwrap_or(&[]).to_vec(),
             health_check_node_port: s.health_check_node_port,
-            hosts: s
-                .hosts
-                .of_str(&self.text)
-                .unwrap_or("")
-                .split(',')
-                .filter(|h| !h.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        };
-        self.services.iter().map(one).collect()
+            hosts: hosts.split(',').filter(|h| !h.is_empty()).map(str::to_owned).collect(),
+        }
     }
 
     fn push_text(&mut self, text: &str) -> Span {
