@@ -141,18 +141,43 @@ impl Block {
     fn contains(mut self, address: u32) -> bool {
         let (address, mut next) = (u64::from(address), u64::from(self.next));
         while next < address {
-            let Some(gap) = self.gap() else { return false };
-            next = next.wrapping_add(gap).wrapping_add(1);
+            let run = self.run(address.wrapping_sub(next));
+            next = next.wrapping_add(run);
+            if run == 0 {
+                let Some(gap) = self.gap() else { return false };
+                next = next.wrapping_add(gap).wrapping_add(1);
+            }
         }
         next == address
+    }
+
+    /// Moves behind up to so many neighbours, each a bit where k is 0; returns how many there were, of those that can be seen
+    /// at once. Clusters give out addresses one after the other: a block then has hundreds.
+    #[inline]
+    fn run(&mut self, most: u64) -> u64 {
+        if self.k != 0 {
+            return 0;
+        }
+        // behind the block are ones, and zeros from bit 57 on at the earliest
+        let run = self.window().map_or(0, |window| u64::from(window.trailing_zeros().min(57)).min(most));
+        #[expect(clippy::cast_possible_truncation, reason = "at most 57")]
+        let bits = run as u32;
+        self.at = self.at.wrapping_add(bits);
+        run
+    }
+
+    /// The bits from the next one on, 57 of them at least.
+    #[inline]
+    fn window(&self) -> Option<u64> {
+        let start = crate::bytes::index(self.at / 8);
+        let window = self.bytes.get(start..start.wrapping_add(8))?.first_chunk()?;
+        Some(u64::from_le_bytes(*window) >> (self.at % 8))
     }
 
     /// Reads a gap less 1, which is below 2^36. `None` where there is none.
     #[inline]
     fn gap(&mut self) -> Option<u64> {
-        let start = crate::bytes::index(self.at / 8);
-        let window = self.bytes.get(start..start.wrapping_add(8))?.first_chunk()?;
-        let window = u64::from_le_bytes(*window) >> (self.at % 8);
+        let window = self.window()?;
         // more ones than an escape has are one more: with a bit that is always there, counting is one instruction
         let ones = (!window | 2 << ESCAPE).trailing_zeros();
         if ones >= ESCAPE {
