@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::{debug, error, info, warn};
 
 /// A change of the sources is read once nothing has changed for so long; a burst is not waited out to its end.
-const QUIET: Duration = Duration::from_millis(2);
+const QUIET: Duration = Duration::from_millis(1);
 /// A repair waits as long for the rest of what somebody does.
 const GATHER: Duration = Duration::from_millis(10);
 /// The loop turns at least this often, so that `/livez` can tell.

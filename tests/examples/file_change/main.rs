@@ -7,7 +7,7 @@
 //! microseconds, of
 //!
 //! - `whole`: from before the rename to the kernel's first notification of the change by an agent with
-//!   `--min-sync-period 0ms`, a process of its own; 2 ms of it the agent waits for more changes;
+//!   `--min-sync-period 0ms`, a process of its own; 1 ms of it the agent waits for more changes;
 //! - `parts` that are not the kernel's: `read`, the sources are read, their table is checked ([`source::load_outlined`]);
 //!   `changed`, only what has changed is ([`Outline::changed`](source::outline::Outline::changed)); `compile`, the table
 //!   becomes a program; `services`, what conntrack is cleaned by; `load`, the program is put in force ([`Loader::load`]).
