@@ -95,6 +95,10 @@ pub fn change(all: &[Inside]) -> String {
         switch.map(|s| s.p50),
         " us",
     );
+    for (kind, what) in [("toml", "a services.toml"), ("directory", "one of 200 files"), ("program", "a program")] {
+        let goal = format!("the agent, from a change of {what} to the kernel, 100,000 endpoints: p50");
+        goals.at_most(&goal, 10_000.0, step(kind, size, "whole").map(|s| s.p50), " us");
+    }
     goals.0
 }
 

@@ -46,8 +46,11 @@ pub fn changes(bench: &Bench, report: &mut Report) -> Result<()> {
     }
     let files: &[[u32; 3]] = if bench.quick { &[[10, 2, 3]] } else { &[[1_000, 5, 40], [10_000, 10, 20]] };
     for &[services, endpoints, changes] in files {
-        let text = example("file_change", &[services, endpoints, changes].map(|n| n.to_string()))?;
-        report.inside("file_change", Size::new(services, services * endpoints), percentiles(&text));
+        for kind in ["toml", "directory", "program"] {
+            let numbers = [services, endpoints, changes].map(|n| n.to_string());
+            let text = example("file_change", &[&numbers[..], &[kind.to_owned()]].concat())?;
+            report.inside(kind, Size::new(services, services * endpoints), percentiles(&text));
+        }
     }
     Ok(())
 }
