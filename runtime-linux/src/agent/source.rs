@@ -109,7 +109,7 @@ pub struct Files {
 #[derive(Debug)]
 pub enum Source {
     /// Files.
-    Files(Files),
+    Files(Box<Files>),
     /// The API server, followed, and the remarks that were made last.
     #[cfg(feature = "kubernetes")]
     ApiServer(super::kubernetes::Feed, Vec<String>),
@@ -121,7 +121,7 @@ impl Source {
         match origin {
             Origin::Files(paths) => {
                 let watch = Watch::new(paths).map_err(AgentError::Watch)?;
-                Ok(Self::Files(Files { paths: paths.clone(), watch, last: None }))
+                Ok(Self::Files(Box::new(Files { paths: paths.clone(), watch, last: None })))
             }
             #[cfg(feature = "kubernetes")]
             Origin::ApiServer(api) => {

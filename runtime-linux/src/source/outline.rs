@@ -257,18 +257,16 @@ impl File {
         let mut room = FEW;
         let middle = new[front..new.len() - back].iter().zip(text.pieces().skip(front));
         for (digest, piece) in middle {
-            let known = left.get_mut(digest).and_then(Vec::pop);
-            pieces.push(match known {
-                Some(known) => known,
-                None => {
-                    room = room.checked_sub(1)?;
-                    let mut reading = Reading::default();
-                    self.read_alone(&[piece], &mut reading)?;
-                    let service = the_only(marks(&reading).into_iter().map(|(_, service)| service))?;
-                    services.insert(service);
-                    Piece { digest: *digest, service }
-                }
-            });
+            if let Some(known) = left.get_mut(digest).and_then(Vec::pop) {
+                pieces.push(known);
+                continue;
+            }
+            room = room.checked_sub(1)?;
+            let mut reading = Reading::default();
+            self.read_alone(&[piece], &mut reading)?;
+            let service = the_only(marks(&reading).into_iter().map(|(_, service)| service))?;
+            services.insert(service);
+            pieces.push(Piece { digest: *digest, service });
         }
         pieces.extend(&old[old.len() - back..]);
         let mut gone = left.into_values().flatten();

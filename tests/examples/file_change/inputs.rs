@@ -79,7 +79,8 @@ fn directory(place: &Path, texts: &[String; 2]) -> Result<Source, Box<dyn Error>
         let mut files = vec![String::new(); FILES];
         for (index, service) in text.split("[[service]]").enumerate() {
             let head = if index == 0 { "" } else { "[[service]]" };
-            files[index.saturating_sub(1) % FILES] += &format!("{head}{service}");
+            let file = &mut files[index.saturating_sub(1) % FILES];
+            file.extend([head, service]);
         }
         files
     });

@@ -1,5 +1,5 @@
 use super::super::tests::Random;
-use super::super::{Loaded, NodeFlags, ServiceBuf, load_outlined};
+use super::super::{Loaded, NodeFlags, load_outlined};
 use super::*;
 use crate::image::Image;
 use std::fmt::Write as _;
