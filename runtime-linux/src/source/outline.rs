@@ -196,6 +196,8 @@ struct Text {
 
 impl Text {
     fn read(file: &File) -> Option<Self> {
+        // a pipe in a file's place would keep the reader waiting
+        std::fs::metadata(&file.name).ok().filter(std::fs::Metadata::is_file)?;
         // an empty file is refused: what truncated it may not be done yet
         let is_text = |bytes: &Vec<u8>| !bytes.is_empty() && !bytes.starts_with(PROGRAM_MAGIC);
         let bytes = input::read(Path::new(&file.name)).ok().filter(is_text)?;
