@@ -23,7 +23,15 @@ pub(super) struct Search<'s, E> {
     form: SlotForm,
     /// Keys evicted so far.
     evicted: u32,
+    /// The buckets that evicted others last.
+    recent: [Option<u32>; RECENT],
+    /// How many have evicted others.
+    evictors: usize,
 }
+
+/// So many buckets that evicted others keep their slots: else two of which each can only take the other's would take turns
+/// for ever.
+const RECENT: usize = 16;
 
 /// Memory for a bucket that is being placed: its keys' hashes, and the slots that a pilot sends them to.
 struct Room {
@@ -72,7 +80,7 @@ impl<'s, E: Entry> Search<'s, E> {
         taken.fill(0);
         pilots.fill(0);
         slots.fill(0); // no owners
-        Ok(Self { shard, buckets, order, taken, pilots, slots, form, evicted: 0 })
+        Ok(Self { shard, buckets, order, taken, pilots, slots, form, evicted: 0, recent: [None; RECENT], evictors: 0 })
     }
 
     /// `Some(false)` where this seed and load do not work out within the budget.
@@ -99,6 +107,8 @@ impl<'s, E: Entry> Search<'s, E> {
                     hashes.sort_unstable();
                     let Some(pilot) = self.cheapest_pilot(hashes) else { return Some(false) };
                     self.evict_from(hashes, pilot, &mut stacked)?;
+                    *self.recent.get_mut(self.evictors % RECENT)? = Some(bucket);
+                    self.evictors = self.evictors.wrapping_add(1);
                     pilot
                 }
             };
@@ -159,9 +169,10 @@ impl<'s, E: Entry> Search<'s, E> {
         are_free && all_differ(room.get(..others.len().saturating_add(1)).unwrap_or(&[]))
     }
 
-    /// Of the pilots that send keys to different slots, the first that evicts the least. Each evicts something.
+    /// Of the pilots that send keys to different slots and evict no bucket that has just evicted others, the first that evicts
+    /// the least. Each evicts something.
     fn cheapest_pilot(&self, hashes: &[u64]) -> Option<u8> {
-        // start elsewhere each time, so that two buckets do not throw each other out for ever
+        // start elsewhere each time, so that evictions spread over all buckets
         let [.., start] = self.evicted.wrapping_mul(0x9e37_79b9).to_le_bytes();
         let mut best: Option<u8> = None;
         let mut least = u32::MAX;
@@ -172,7 +183,7 @@ impl<'s, E: Entry> Search<'s, E> {
                 cost = cost.wrapping_add(self.owner(self.slot(hash, pilot)).cost());
                 cost < least
             });
-            if is_less && !self.collides(hashes, pilot) {
+            if is_less && !self.collides(hashes, pilot) && !self.evicts_recent(hashes, pilot) {
                 (best, least) = (Some(pilot), cost);
                 if cost == 1 {
                     break;
@@ -186,6 +197,13 @@ impl<'s, E: Entry> Search<'s, E> {
     fn collides(&self, hashes: &[u64], pilot: u8) -> bool {
         let slot = |hash: &u64| self.slot(*hash, pilot);
         hashes.iter().enumerate().any(|(i, a)| hashes.iter().take(i).any(|b| slot(a) == slot(b)))
+    }
+
+    fn evicts_recent(&self, hashes: &[u64], pilot: u8) -> bool {
+        hashes.iter().any(|&hash| {
+            let owner = self.owner(self.slot(hash, pilot)).bucket();
+            owner.is_some() && self.recent.contains(&owner)
+        })
     }
 
     /// Evicts the buckets that have taken the keys' slots, in the order of the hashes, onto the stack.
