@@ -1,19 +1,19 @@
 //! What `natlet load` left in the kernel, kept in a file for the next one, so that it need not read the tables back.
 //!
-//! A file for each network namespace, four parts: the SHA-256 of the rest in hexadecimal, a line; the machine's boot and the
+//! A file for each network namespace, four parts: the XXH3-128 of the rest in hexadecimal, a line; the machine's boot and the
 //! ruleset's generation after the load, a line; what the tables say about themselves, a line; the program. It is believed
 //! only if all of it fits: the boot, the generation (so nobody has changed any table since) and, read from the kernel, what
-//! the tables say. Else it is as if it were not there, and the tables are read.
+//! the tables say. Else it is as if it were not there, and the tables are read. The hash shows what was written half or has
+//! rotted; against forgery there is the directory's mode.
 
 use super::About;
 use super::loader::Left;
 use crate::image::Image;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use twox_hash::XxHash3_128;
 
 /// The file of the calling thread's network namespace.
 #[derive(Clone, Debug)]
@@ -86,8 +86,5 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("{:032x}", XxHash3_128::oneshot(bytes))
 }

@@ -98,7 +98,7 @@ fn remembered_as(endpoints: EndpointList<'_>) -> HashMap<SocketAddr, IpAddr> {
             names.insert(endpoint, address);
             continue;
         }
-        let mut hash = jhash(&[address_bytes(address), endpoint.port().to_be_bytes().to_vec()].concat(), 0);
+        let mut hash = jhash(&[&address_bytes(address)[..], &endpoint.port().to_be_bytes()].concat(), 0);
         let made_of = |hash: u32| match address {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(0xf000_0000 | hash >> 4)),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(0x100_u128 << 112 | u128::from(hash))),

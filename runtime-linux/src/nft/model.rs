@@ -254,7 +254,23 @@ impl Elements {
         self.bytes.extend_from_slice(data);
         if !comment.is_empty() || !self.comment_ends.is_empty() {
             self.text.push_str(comment);
-            self.comment_ends.push(u32::try_from(self.text.len()).expect("comments of a set stay under 4 GiB"));
+            self.comment_ends.push(self.text_len());
+        }
+    }
+
+    fn text_len(&self) -> u32 {
+        u32::try_from(self.text.len()).expect("comments of a set stay under 4 GiB")
+    }
+
+    /// Appends an element without a comment whose data stand behind its key.
+    ///
+    /// # Panics
+    /// If both are not together as wide as was given to [`Elements::new`].
+    pub fn push_joined(&mut self, key_and_data: &[u8]) {
+        assert!(key_and_data.len() == self.key_len + self.data_len, "element of another width");
+        self.bytes.extend_from_slice(key_and_data);
+        if !self.comment_ends.is_empty() {
+            self.comment_ends.push(self.text_len());
         }
     }
 

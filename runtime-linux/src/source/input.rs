@@ -123,7 +123,7 @@ fn read_limited(mut reader: impl Read, room: usize) -> io::Result<Vec<u8>> {
         if chunk.is_empty() {
             return Ok(bytes);
         }
-        if !stretch.goes_on(chunk) && !bytes.starts_with(PROGRAM_MAGIC) {
+        if !bytes.starts_with(PROGRAM_MAGIC) && !stretch.goes_on(chunk) {
             let title = format!("{} MiB of it hold no key or no line break", stretch::LONGEST / 1024 / 1024);
             return Err(io::Error::new(io::ErrorKind::InvalidData, title));
         }

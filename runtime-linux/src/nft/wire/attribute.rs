@@ -65,9 +65,7 @@ impl Writer {
 
     /// An attribute with these bytes.
     pub fn put(&mut self, kind: u16, value: &[u8]) {
-        let length = self.length(HEADER + value.len());
-        self.bytes.extend_from_slice(&length.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.header(HEADER + value.len(), kind);
         self.bytes.extend_from_slice(value);
         self.pad();
     }
@@ -79,9 +77,7 @@ impl Writer {
 
     /// A NUL-terminated string.
     pub fn put_str(&mut self, kind: u16, value: &str) {
-        let length = self.length(HEADER + value.len() + 1);
-        self.bytes.extend_from_slice(&length.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.header(HEADER + value.len() + 1, kind);
         self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(0);
         self.pad();
@@ -89,17 +85,13 @@ impl Writer {
 
     /// Opens a nested attribute.
     pub fn open(&mut self, kind: u16) -> Open {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 2]);
-        self.bytes.extend_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
-        Open(start)
+        self.open_flat(kind | NLA_F_NESTED)
     }
 
     /// Opens an attribute whose value is no list of attributes (userdata).
     pub fn open_flat(&mut self, kind: u16) -> Open {
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; 2]);
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        self.header(0, kind);
         Open(start)
     }
 
@@ -118,6 +110,23 @@ impl Writer {
         self.close(open);
     }
 
+    /// Writes the attribute at an offset once more, as one of the same nest with another number.
+    pub fn repeat_attribute(&mut self, at: usize, kind: u16) {
+        let start = self.bytes.len();
+        let Some(&[low, high]) = self.bytes.get(at..).and_then(|from| from.first_chunk()) else { return };
+        let length = usize::from(u16::from_ne_bytes([low, high])).next_multiple_of(4);
+        let end = (at + length).min(start);
+        self.bytes.extend_from_within(at..end);
+        if let Some(place) = self.bytes.get_mut(start + 2..start + HEADER) {
+            place.copy_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
+        }
+    }
+
+    fn header(&mut self, len: usize, kind: u16) {
+        let ([a, b], [c, d]) = (self.length(len).to_ne_bytes(), kind.to_ne_bytes());
+        self.bytes.extend_from_slice(&[a, b, c, d]);
+    }
+
     fn length(&mut self, len: usize) -> u16 {
         u16::try_from(len).unwrap_or_else(|_| {
             self.overflow = true;
@@ -126,7 +135,8 @@ impl Writer {
     }
 
     fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        let missing = self.bytes.len().wrapping_neg() % 4;
+        self.bytes.extend_from_slice(&[0; 3][..missing]);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::iter::Peekable;
 
 use super::super::model::{Count, Element, Set, SetData};
-use super::attribute::{Writer, attributes, find};
+use super::attribute::{HEADER, Writer, attributes, find};
 use super::{expression, userdata};
 
 const KEY: u16 = 1;
@@ -27,13 +27,42 @@ pub fn fill<'e>(w: &mut Writer, set: &Set, adding: bool, elements: &mut Peekable
     let start = w.len();
     // nft numbers the list's attributes from 1; the kernel does not look.
     let mut number = 1;
+    let mut pattern = None;
     while elements.peek().is_some() && w.len() - start < LIST_FULL {
         let Some(element) = elements.next() else { break };
-        put(w, number, set, &element, adding);
+        let plain = is_plain(set, &element, adding);
+        if let Some(at) = pattern.filter(|_| plain) {
+            put_like(w, at, number, [element.key, if adding { element.data } else { &[] }]);
+        } else {
+            if plain {
+                pattern = Some(w.len());
+            }
+            put(w, number, set, &element, adding);
+        }
         number += 1;
         if set.interval && set.key.len() == 1 && put_end(w, number, element.data) {
             number += 1;
         }
+    }
+}
+
+/// Whether an element is a key, and data in the same form as its set's other ones.
+fn is_plain(set: &Set, element: &Element<'_>, adding: bool) -> bool {
+    let data = !adding || matches!(set.data, SetData::None | SetData::Value(_));
+    data && !set.interval && element.comment.is_empty() && element.count == Count::default()
+}
+
+/// Writes a plain element by the plain one at `at`, which differs from it in number, key and data.
+fn put_like(w: &mut Writer, at: usize, number: u16, values: [&[u8]; 2]) {
+    let from = w.len();
+    w.repeat_attribute(at, number);
+    let mut start = from + 3 * HEADER;
+    for value in values {
+        if let Some(place) = w.bytes.get_mut(start..start + value.len()) {
+            place.copy_from_slice(value);
+        }
+        // padding, then the headers of the attribute and of its value
+        start += value.len().next_multiple_of(4) + 2 * HEADER;
     }
 }
 
@@ -132,7 +161,37 @@ pub fn read(body: &[u8]) -> impl Iterator<Item = RawElement<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::fixture;
+    use super::super::super::model::{Elements, Field, width};
     use super::*;
+
+    fn written(set: &Set, adding: bool) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.nest(3, |w| fill(w, set, adding, &mut set.elements.iter().peekable()));
+        w.bytes
+    }
+
+    #[test]
+    fn elements_like_the_first_carry_what_is_theirs() {
+        let (key, value) = ([Field::Ip6Daddr, Field::Dport], [Field::Ip4Daddr, Field::Dport]);
+        let mut set =
+            Set { key: key.into(), data: SetData::Value(value.into()), ..fixture::ruleset().tables[0].sets[0].clone() };
+        set.interval = false;
+        set.elements = Elements::new(width(&key), width(&value));
+        for (i, comment) in (1..).zip(["", "", "one with a comment", "", "another", ""]) {
+            set.elements.push(&[i; 20], &[100 + i; 8], comment);
+        }
+        let bytes = written(&set, true);
+        let mut numbers = attributes(find(&bytes, 3).unwrap().value).map(|a| a.kind);
+        assert!(numbers.by_ref().eq(1..=6));
+        assert_eq!(read(&bytes).count(), 6);
+        for (i, (element, wanted)) in read(&bytes).zip(set.elements.iter()).enumerate() {
+            let data = expression::read_value(element.data).unwrap_or_default();
+            assert_eq!((element.key, data, element.comment), (wanted.key, wanted.data, wanted.comment), "element {i}");
+        }
+        let keys = written(&set, false);
+        assert!(read(&keys).map(|e| (e.key, e.data, e.comment)).eq(set.elements.iter().map(|e| (e.key, &[][..], ""))));
+    }
 
     #[test]
     fn big_endian_steps() {

@@ -35,6 +35,9 @@ pub const COMMENT_MAX: usize = 127;
 /// A comment as it is stored: at most [`COMMENT_MAX`] bytes, cut at a character, without what would end the quoted text
 /// that `nft list` prints. Most comments pass unchanged and uncopied.
 pub fn comment_text(comment: &str) -> std::borrow::Cow<'_, str> {
+    if comment.len() <= COMMENT_MAX && comment.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        return comment.into();
+    }
     let end = (0..=COMMENT_MAX.min(comment.len())).rev().find(|&end| comment.is_char_boundary(end));
     let cut = &comment[..end.unwrap_or(0)];
     if cut.contains(|c: char| c == '"' || c == '\\' || c.is_control()) {
