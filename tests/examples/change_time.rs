@@ -12,6 +12,8 @@
 
 #[path = "../common/large.rs"]
 mod large;
+#[path = "../common/percentiles.rs"]
+mod percentiles;
 #[path = "../common/prepared.rs"]
 mod prepared;
 
@@ -21,6 +23,7 @@ use natlet::lab;
 use natlet::lower::{Detail, Needs, delta_knowing, lower};
 use natlet::nft::diff::plan;
 use natlet::nft::read::{Loaded, read, read_expecting, read_objects};
+use percentiles::report;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
@@ -139,15 +142,6 @@ fn parts(
         objects = Loaded { generation, ..objects };
     }
     Ok((prepare, send))
-}
-
-fn report(what: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |permille: usize| {
-        let time = times[(times.len() * permille / 1000).min(times.len() - 1)];
-        format!("{:>9.1}", time.as_secs_f64() * 1e6)
-    };
-    println!("{what:<8} p50 {} p90 {} p99 {} max {} us", at(500), at(900), at(990), at(1000));
 }
 
 fn milliseconds(time: Duration) -> f64 {

@@ -24,7 +24,8 @@ pub fn loader(memory: &Memory) -> Result<(Loader, Option<Remembered>), LoadError
     let mut loader = Loader::open()?;
     let remembered = Remembered::in_directory(&memory.runtime_dir);
     if !memory.verify {
-        loader.take_up(remembered.as_ref().and_then(Remembered::read));
+        let generation = loader.netlink().generation()?;
+        loader.take_up(remembered.as_ref().and_then(|r| r.read(generation)));
     }
     Ok((loader, remembered))
 }

@@ -31,21 +31,24 @@ impl Remembered {
         Some(Self { path: directory.join(format!("loaded-in-net-{namespace}")), boot })
     }
 
-    /// What was left, as far as the file can tell.
-    pub fn read(&self) -> Option<Left> {
+    /// What was left, as far as the file can tell, if the ruleset is of this generation still.
+    pub fn read(&self, generation: u32) -> Option<Left> {
         let bytes = fs::read(&self.path).ok()?;
-        let (digest, rest) = line(&bytes)?;
-        if digest != hex(rest) {
+        let (digest, covered) = line(&bytes)?;
+        let (head, rest) = line(covered)?;
+        // most often it is of a namespace that is gone
+        if head != self.head(generation) || digest != hex(covered) {
             return None;
         }
-        let (head, rest) = line(rest)?;
-        let (boot, generation) = head.split_once(' ')?;
         let (about, program) = line(rest)?;
         let about = About::from_text(about).filter(|a| a.version == env!("CARGO_PKG_VERSION"))?;
         let image = Image::from_bytes(program.to_vec()).ok()?;
-        let generation = generation.parse().ok().filter(|_| boot == self.boot)?;
         let same = image.program().content_id().to_string() == about.content_id;
         same.then_some(Left::new(image, about, generation))
+    }
+
+    fn head(&self, generation: u32) -> String {
+        format!("{} {generation}", self.boot)
     }
 
     /// Keeps what a load left; with nothing, what was kept is forgotten.
@@ -54,7 +57,7 @@ impl Remembered {
     /// The file system's. Nothing depends on it but the time of the next load.
     pub fn write(&self, left: Option<&Left>) -> io::Result<()> {
         let Some(left) = left else { return self.forget() };
-        let mut rest = format!("{} {}\n{}\n", self.boot, left.generation, left.about).into_bytes();
+        let mut rest = format!("{}\n{}\n", self.head(left.generation), left.about).into_bytes();
         rest.extend_from_slice(left.image.as_bytes());
         let mut bytes = hex(&rest).into_bytes();
         bytes.push(b'\n');

@@ -297,13 +297,14 @@ impl Build<'_> {
             E::Verdict(Verdict::Return),
         ];
         let mut rules = vec![commented(translated, "not translated")];
+        // first what most connections from outside end at
+        rules.extend(self.by_original_vip(&f.masquerade, "masquerade-always", &E::Masquerade));
         if f.hairpin {
             let next = words(self.family);
             let pair = vec![self.load_saddr(0), self.load_daddr(next), in_set("hairpin"), E::Masquerade];
             rules.push(commented(pair, "an endpoint that reaches itself"));
         }
         let to_node_chain = E::Verdict(Verdict::Goto("masquerade-node".into()));
-        rules.extend(self.by_original_vip(&f.masquerade, "masquerade-always", &E::Masquerade));
         rules.extend(self.by_original_vip(&f.masquerade_node, "masquerade-node", &to_node_chain));
         if f.cluster_ips {
             let cluster_ip = vec![self.load_original_daddr(), in_set("cluster-ips")];

@@ -21,6 +21,8 @@ mod inputs;
 mod generate;
 #[path = "../../common/large.rs"]
 mod large;
+#[path = "../../common/percentiles.rs"]
+mod percentiles;
 
 use inputs::Source;
 use natlet::agent::conntrack::{Cleaned, Services};
@@ -33,6 +35,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use percentiles::report;
 use std::error::Error;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -161,13 +164,4 @@ fn parts(source: &Source, changes: usize) -> Result<Parts, Box<dyn Error>> {
         }
     }
     Ok(parts)
-}
-
-fn report(what: &str, mut times: Vec<Duration>) {
-    times.sort_unstable();
-    let at = |permille: usize| {
-        let time = times[(times.len() * permille / 1000).min(times.len() - 1)];
-        format!("{:>9.1}", time.as_secs_f64() * 1e6)
-    };
-    println!("{what:<8} p50 {} p90 {} p99 {} max {} us", at(500), at(900), at(990), at(1000));
 }
