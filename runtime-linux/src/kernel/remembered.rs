@@ -1,6 +1,6 @@
 //! What `natlet load` left in the kernel, kept in a file for the next one, so that it need not read the tables back.
 //!
-//! A file for each network namespace, four parts: the XXH3-128 of the rest in hexadecimal, a line; the machine's boot and the
+//! A file for each network namespace, four parts: the XXH3-64 of the rest in hexadecimal, a line; the machine's boot and the
 //! ruleset's generation after the load, a line; what the tables say about themselves, a line; the program. It is believed
 //! only if all of it fits: the boot, the generation (so nobody has changed any table since) and, read from the kernel, what
 //! the tables say. Else it is as if it were not there, and the tables are read. The hash shows what was written half or has
@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use twox_hash::XxHash3_128;
+use twox_hash::XxHash3_64;
 
 /// The file of the calling thread's network namespace.
 #[derive(Clone, Debug)]
@@ -89,5 +89,5 @@ fn line(bytes: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    format!("{:032x}", XxHash3_128::oneshot(bytes))
+    format!("{:016x}", XxHash3_64::oneshot(bytes))
 }

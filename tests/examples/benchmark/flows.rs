@@ -27,6 +27,9 @@ const CONNECTIONS: usize = 100;
 /// many destinations as there are behind the services, since routes, caches and conntrack are the slower the more there are.
 const BASE: &str = "conntrack, no NAT";
 
+/// natlet's rules without those that decide about masquerading: what the two look-ups of a translation cost.
+pub const DNAT_ALONE: &str = "natlet's DNAT alone";
+
 /// A node with something in force, and where flows through it go.
 struct Variant {
     name: &'static str,
@@ -100,6 +103,7 @@ fn measure(bench: &Bench, report: &mut Report, protocol: &'static str, sizes: &[
         add(BASE, services, endpoints.collect(), &["nft", "-f", text(&track)], None)?;
         let to: Vec<SocketAddr> = table.services.iter().map(|s| SocketAddr::from((s.address, PORT))).collect();
         add("natlet", services, to.clone(), &[natlet, "load", text(&files.program)], None)?;
+        add(DNAT_ALONE, services, to.clone(), &["nft", "-f", text(&files.without_postrouting()?)], None)?;
         iptables = iptables
             && add("kube-proxy, iptables", services, to.clone(), &["iptables-nft-restore"], Some(&files.iptables))?;
         chains = chains && add("kube-proxy, nftables", services, to, &["nft", "-f", text(&files.chains)], None)?;

@@ -42,6 +42,15 @@ impl Files {
         natlet(bench, &["export", "--format", "iptables-save", text(&files.program)], Some(&files.iptables))?;
         Ok(files)
     }
+
+    /// natlet's own rules but for those that decide about masquerading.
+    pub fn without_postrouting(&self) -> Result<PathBuf> {
+        let all = std::fs::read_to_string(&self.nft)?;
+        let at = all.find("\tchain postrouting").ok_or("natlet's rules have no chain postrouting")?;
+        let path = self.nft.with_extension("without-postrouting");
+        std::fs::write(&path, format!("{}}}\n", &all[..at]))?;
+        Ok(path)
+    }
 }
 
 /// The text of a path; those of this program are all plain.

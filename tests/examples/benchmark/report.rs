@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::chart::{self, Bar, Group, Series};
+use crate::flows::DNAT_ALONE;
 use crate::goals;
 use crate::process::Took;
 use crate::table::Size;
@@ -192,8 +193,10 @@ impl Report {
 
     fn flow_lines(&self) -> Vec<Series> {
         let mut lines: Vec<Series> = Vec::new();
-        for flow in
-            self.flows.iter().filter(|f| f.protocol == "UDP" && !["one DNAT rule", "forwarding only"].contains(&f.name))
+        for flow in self
+            .flows
+            .iter()
+            .filter(|f| f.protocol == "UDP" && !["one DNAT rule", "forwarding only", DNAT_ALONE].contains(&f.name))
         {
             let point = (f64::from(flow.services), flow.ratio);
             match lines.iter_mut().find(|l| l.name == flow.name) {
