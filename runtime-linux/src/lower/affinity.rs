@@ -21,7 +21,7 @@
 //! clients whose 32-bit hashes are equal share an endpoint. (The hash is in the key because nft 1.0.6 makes a wrong rule of
 //! a longer key when it reloads a listing.)
 
-use super::elements::{Building, Fields, address_bytes, clip, padded_port};
+use super::building::{Building, Fields, address_bytes, clip, padded_port};
 use super::rules::{Build, FIRST, commented, load_l4proto, rule, words};
 use crate::nft::model::{Chain, Expression as E, Family, Field, Register, Rule, Set, Verdict};
 use natlet_core::{EndpointList, FrontendKind, Program, ProgramFrontend, SOURCE_HASH_SEED, jhash};

@@ -16,13 +16,16 @@
 //! with a service's address, and the client's next try finds the new endpoints.
 
 mod affinity;
+mod building;
 mod delta;
 mod elements;
 mod features;
+mod lists;
 mod matching;
 mod needs;
 mod part;
 mod ranges;
+mod route;
 mod rules;
 
 pub use delta::{Delta, Detail, delta, delta_knowing};

@@ -1,7 +1,8 @@
 //! How many frontends need each kind of rule: counted, so that after a change what is needed follows from what changed.
 
 use super::Select;
-use super::elements::{List, Masquerade, Route};
+use super::lists::List;
+use super::route::{Masquerade, Route};
 use natlet_core::{FrontendKind, Program, ProgramFrontend, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! A family's chains and rules, which are the same for every program that needs the same features.
 
-use super::elements::Fields;
+use super::building::Fields;
 use super::{Features, Select};
 use crate::nft::model::{BaseChain, Chain, ChainType, Expression as E, Family, Field, Hook, Register, Rule, Verdict};
 use natlet_core::{Protocol, SOURCE_HASH_SEED};
