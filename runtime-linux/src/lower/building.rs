@@ -10,9 +10,17 @@ const MAX_COMMENT: usize = 127;
 /// one for each element.
 pub(super) type Bytes = heapless::Vec<u8, 64>;
 
-/// Appends to bytes that have room for all that an element can hold.
-pub(super) fn append(bytes: &mut Bytes, more: &[u8]) {
-    bytes.extend_from_slice(more).expect("an element has at most 64 bytes");
+/// Appends a field to bytes that have room for all that an element can hold.
+pub(super) fn append<const N: usize>(bytes: &mut Bytes, field: [u8; N]) {
+    bytes.extend_from_slice(&field).expect("an element has at most 64 bytes");
+}
+
+/// Appends an address in network order.
+pub(super) fn append_address(bytes: &mut Bytes, address: IpAddr) {
+    match address {
+        IpAddr::V4(a) => append(bytes, a.octets()),
+        IpAddr::V6(a) => append(bytes, a.octets()),
+    }
 }
 
 /// Key bytes of an address, network order.

@@ -1,7 +1,7 @@
 //! Fills a family's sets and maps from a program.
 
 use super::affinity::Affinity;
-use super::building::{Building, Bytes, Fields, address_bytes, append, clip, padded_port};
+use super::building::{Building, Bytes, Fields, address_bytes, append, append_address, clip, padded_port};
 use super::features::Features;
 use super::lists::{List, Lists};
 use super::needs::Needs;
@@ -21,10 +21,10 @@ pub struct Filled {
 fn frontend_key(f: &ProgramFrontend<'_>) -> Bytes {
     let mut key = Bytes::new();
     if f.kind != FrontendKind::NodePort {
-        append(&mut key, &address_bytes(f.address));
+        append_address(&mut key, f.address);
     }
-    append(&mut key, &[f.protocol.number(), 0, 0, 0]);
-    append(&mut key, &padded_port(f.port));
+    append(&mut key, [f.protocol.number(), 0, 0, 0]);
+    append(&mut key, padded_port(f.port));
     key
 }
 
@@ -133,8 +133,8 @@ pub(super) fn fill(
     let mut one = |ip: IpAddr| cluster_ips.elements.push(&address_bytes(ip), &[], "");
     let mut itself = |ip: IpAddr| {
         let mut pair = Bytes::new();
-        append(&mut pair, &address_bytes(ip));
-        append(&mut pair, &address_bytes(ip));
+        append_address(&mut pair, ip);
+        append_address(&mut pair, ip);
         hairpin.elements.push_joined(&pair);
     };
     match part {

@@ -1,7 +1,7 @@
 //! The maps that lead from a frontend to its chain, and from the slot that the chain draws to an endpoint.
 
 use super::Select;
-use super::building::{Building, Bytes, address_bytes, append, clip, padded_port};
+use super::building::{Building, Bytes, append, append_address, clip, padded_port};
 use super::rules::PASSED_OVER;
 use crate::nft::model::{Field, SetData, Verdict};
 use natlet_core::{Choice, EndpointList, Record};
@@ -57,15 +57,14 @@ impl Lists {
 
     fn enter_slots(&mut self, key: &[u8], endpoints: EndpointList<'_>) {
         let elements = &mut self.endpoints.elements;
-        let mut bytes = Bytes::new();
-        append(&mut bytes, key);
+        let mut bytes = Bytes::from_slice(key).expect("a key is shorter than an element");
         let mut slot = 0_u32;
         for e in endpoints.iter() {
             for _ in 0..e.weight {
                 bytes.truncate(key.len());
-                append(&mut bytes, &slot.to_ne_bytes());
-                append(&mut bytes, &address_bytes(e.address.ip()));
-                append(&mut bytes, &padded_port(e.address.port()));
+                append(&mut bytes, slot.to_ne_bytes());
+                append_address(&mut bytes, e.address.ip());
+                append(&mut bytes, padded_port(e.address.port()));
                 elements.push_joined(&bytes);
                 slot += 1;
             }
