@@ -1,30 +1,48 @@
-//! The core's own benchmarks, which `tests/benchmark.sh` runs: reads what divan and callgrind printed, and makes tables of it.
+//! The core's own benchmarks, which `tests/benchmark.sh` runs: reads what divan and callgrind printed.
 
 use crate::Result;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// A benchmark's place in divan's tree, and its median.
+/// A benchmark's place in divan's tree, and its median: a time, and where items were counted their rate.
 struct Timed {
     path: Vec<String>,
     median: String,
 }
 
-/// Tables of what `cargo bench -p natlet-core-bench` printed.
-pub fn times(file: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(file)?;
-    let mut out = String::new();
-    let mut rest = read_tree(&text).into_iter().peekable();
-    while let Some(first) = rest.next() {
-        let bench = first.path.first().cloned().unwrap_or_default();
-        let mut timed = vec![first];
-        while let Some(next) = rest.next_if(|t| t.path.first() == Some(&bench)) {
-            timed.push(next);
-        }
-        write_table(&mut out, &bench, &timed);
+/// What `cargo bench -p natlet-core-bench` printed.
+pub struct Times(Vec<Timed>);
+
+impl Times {
+    pub fn read(file: &Path) -> Result<Self> {
+        let all = read_tree(&std::fs::read_to_string(file)?);
+        if all.is_empty() { Err(format!("{}: no benchmarks in it", file.display()).into()) } else { Ok(Self(all)) }
     }
-    if out.is_empty() { Err(format!("{}: no benchmarks in it", file.display()).into()) } else { Ok(out) }
+
+    /// A table for each benchmark.
+    pub fn tables(&self) -> String {
+        let mut out = String::new();
+        for timed in self.0.chunk_by(|a, b| a.path.first() == b.path.first()) {
+            write_table(&mut out, timed[0].path.first().map_or("", String::as_str), timed);
+        }
+        out
+    }
+
+    /// Nanoseconds an item, of a benchmark's place in the tree.
+    pub fn each(&self, path: &[&str]) -> Option<f64> {
+        let timed = self.0.iter().find(|t| t.path == path)?;
+        let (_, rate) = timed.median.split_once(", ")?;
+        let (number, unit) = rate.split_once(' ')?;
+        let nanoseconds = match unit {
+            "item/s" => 1e9,
+            "Kitem/s" => 1e6,
+            "Mitem/s" => 1e3,
+            "Gitem/s" => 1.0,
+            _ => return None,
+        };
+        Some(nanoseconds / number.parse::<f64>().ok()?)
+    }
 }
 
 /// divan's tree: `├─ name  fastest │ slowest │ median │ …`, three characters of indentation a level.
@@ -90,16 +108,27 @@ fn write_table(out: &mut String, bench: &str, timed: &[Timed]) {
     }
 }
 
-/// A table of what `core/bench/instructions.sh` printed: an operation and a number a line.
-pub fn instructions(file: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(file)?;
-    let mut out = "| operation | instructions |\n| --- | ---: |\n".to_owned();
-    for line in text.lines().skip(1) {
-        if let Some((operation, number)) = line.trim_end().rsplit_once(' ') {
-            let _ = writeln!(out, "| {} | {number} |", operation.trim_end());
-        }
+/// What `core/bench/instructions.sh` printed: operations and their instructions.
+pub struct Instructions(Vec<(String, f64)>);
+
+impl Instructions {
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file)?;
+        let lines = text.lines().skip(1).filter_map(|line| line.trim_end().rsplit_once(' '));
+        Ok(Self(lines.filter_map(|(name, n)| Some((name.trim_end().to_owned(), n.parse().ok()?))).collect()))
     }
-    Ok(out)
+
+    pub fn table(&self) -> String {
+        let mut out = "| operation | instructions |\n| --- | ---: |\n".to_owned();
+        for (operation, number) in &self.0 {
+            let _ = writeln!(out, "| {operation} | {number:.1} |");
+        }
+        out
+    }
+
+    pub fn of(&self, operation: &str) -> Option<f64> {
+        self.0.iter().find(|o| o.0 == operation).map(|o| o.1)
+    }
 }
 
 #[cfg(test)]
@@ -126,8 +155,10 @@ lookup           fastest       │ slowest       │ median        │ mean     
             found.iter().map(|t| t.median.as_str()).collect::<Vec<_>>(),
             ["1.3 ns, 3 Mitem/s", "2.3 ns", "9.5 ns"]
         );
-        let mut out = String::new();
-        write_table(&mut out, "lookup", &found);
+        let times = Times(found);
+        let each = |size| times.each(&["lookup", "hits", "natlet", size]);
+        assert_eq!((each("1000"), each("10000")), (Some(1e3 / 3.0), None));
+        let out = times.tables();
         assert!(out.contains("| hits, natlet |  | 1.3 ns, 3 Mitem/s | 2.3 ns |"), "{out}");
         assert!(out.contains("| open | 9.5 ns |"), "{out}");
     }

@@ -1,5 +1,6 @@
 //! What was aimed at, and how far off it is.
 
+use crate::core::{Instructions, Times};
 use crate::process::Took;
 use crate::report::{Flow, Inside, Loss, Median};
 use crate::table::{Size, thousands};
@@ -120,5 +121,52 @@ pub fn loss(loss: &Loss) -> String {
     goals.at_least("… of so many changes", 100_000.0, Some(loss.changes), "");
     goals.at_least("… at new flows a second", 250_000.0, Some(loss.flows_a_second), "");
     goals.at_most("packets past the guard, or to a wrong endpoint", 0.0, Some(loss.past + loss.wrong), "");
+    goals.0
+}
+
+pub fn instructions(counted: &Instructions) -> String {
+    let mut goals = Goals::new();
+    for (goal, limit, operation) in [
+        ("a look-up that hits, the key in a word, 10,000 frontends", 36.0, "look-up, packed, hit, 10000 frontends"),
+        ("… that misses", 36.0, "look-up, packed, miss, 10000 frontends"),
+        ("… that hits, in shards", 50.0, "look-up, packed, hit, 100000 frontends"),
+        ("… that misses, in shards", 50.0, "look-up, packed, miss, 100000 frontends"),
+        ("from address, protocol and port to the endpoint", 55.0, "key to endpoint, 10000 frontends"),
+    ] {
+        goals.at_most(goal, limit, counted.of(operation), "");
+    }
+    let packet = counted.of("established, 64 B, 1,000 flows");
+    let around = counted.of("the loop around a packet, in all of these");
+    let goal = "a packet of an established flow, without the loop around it";
+    goals.at_most(goal, 110.0, packet.zip(around).map(|(packet, around)| packet - around), "");
+    goals.0
+}
+
+pub fn times(times: &Times) -> String {
+    let mut goals = Goals::new();
+    let of = |a: &[&str], b: &[&str]| Some(times.each(a)? / times.each(b)?);
+    let lookup =
+        |kind: &str, size: &str| of(&["lookup", kind, "natlet", size], &["lookup", kind, "hashbrown_fx", size]);
+    goals.at_most("look-ups that hit among 10,000, of hashbrown with Fx", 1.25, lookup("hit", "10000"), "×");
+    let ahead = lookup("half_miss", "10000").map(|ratio| 1.0 / ratio);
+    goals.at_least("… of which half miss, ahead of it", 3.0, ahead, "×");
+    let goal = "… that depend on each other among 1,000,000, of hashbrown with Fx";
+    goals.at_most(goal, 0.6, lookup("hit_dependent", "1000000"), "×");
+    let misses = of(&["lookup", "miss", "natlet", "10000"], &["lookup", "hit", "natlet", "10000"]);
+    goals.at_most("look-ups that miss, of those that hit", 1.1, misses, "×");
+    for (size, text) in [("1000", "1,000"), ("10000", "10,000"), ("100000", "100,000"), ("1000000", "1,000,000")] {
+        let goal = format!("compiling {text} frontends with two endpoints, each");
+        goals.at_most(&goal, 100.0, times.each(&["compile", "two_endpoints", size]), " ns");
+    }
+    for (peer, name, bytes, limit) in
+        [("Smoltcp", "smoltcp", 64, 2.5), ("Smoltcp", "smoltcp", 1500, 5.0), ("Etherparse", "etherparse", 64, 1.0)]
+    {
+        for (flows, text) in [(1000, "1,000"), (65_536, "65,536")] {
+            let frame = format!("({bytes}, {flows})");
+            let place = |who| ["translate", "established", who, &frame];
+            let goal = format!("translating {bytes} bytes of {text} flows, ahead of {name}");
+            goals.at_least(&goal, limit, of(&place(peer), &place("Natlet")), "×");
+        }
+    }
     goals.0
 }

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::chart::{self, Bar, Group, Series};
+use crate::core::{Instructions, Times};
 use crate::flows::DNAT_ALONE;
 use crate::goals;
 use crate::process::Took;
@@ -166,10 +167,12 @@ impl Report {
             fill(&mut page, "traffic", &tables::traffic(&self.traffic))?;
         }
         if let Some(file) = &self.core_instructions {
-            fill(&mut page, "instructions", &crate::core::instructions(file)?)?;
+            let counted = Instructions::read(file)?;
+            fill(&mut page, "instructions", &[counted.table(), "\n".into(), goals::instructions(&counted)].concat())?;
         }
         if let Some(file) = &self.core_times {
-            fill(&mut page, "times", &crate::core::times(file)?)?;
+            let times = Times::read(file)?;
+            fill(&mut page, "times", &[times.tables(), "\n".into(), goals::times(&times)].concat())?;
         }
         fill(&mut page, "machine", &tables::machine()?)?;
         std::fs::write(path, page)?;
