@@ -73,25 +73,15 @@ impl<'a> EndpointList<'a> {
 
     /// Sum of the weights, which is the number of slots that a uniform draw chooses from.
     pub fn slots(&self) -> u32 {
-        if self.weights().is_some() {
-            return self.iter().fold(0, |sum, e| u32::saturating_add(sum, e.weight.into()));
-        }
-        self.len.into()
+        if self.is_plain { self.len.into() } else { slots(&self.record.shape(), (self.first, self.len)) }
     }
 
     /// The endpoint of a slot, `0..slots()`: each endpoint has as many slots in a row as its weight.
     pub fn slot(&self, slot: u32) -> Option<RecordEndpoint> {
-        if self.weights().is_none() {
+        if self.is_plain {
             return self.get(index(slot));
         }
-        let mut left = slot;
-        for endpoint in self.iter() {
-            match left.checked_sub(endpoint.weight.into()) {
-                Some(rest) => left = rest,
-                None => return Some(endpoint),
-            }
-        }
-        None
+        endpoint_of_slot(&self.record.shape(), self.record.form(), (self.first, self.len), slot)
     }
 
     /// The endpoint that uniform 32 bits draw, scaled as the kernel's `numgen random mod slots()` scales them.
@@ -106,11 +96,6 @@ impl<'a> EndpointList<'a> {
     /// The endpoint that a source gets under [`crate::Choice::SourceHash`]: the one that the kernel's rules choose.
     pub fn hashed(&self, source: IpAddr) -> Option<RecordEndpoint> {
         self.slot(scale(source_hash(source), self.slots()))
-    }
-
-    /// The weights of all the record's endpoints; `None` if they are equal.
-    fn weights(&self) -> Option<&'a [u8]> {
-        if self.is_plain { None } else { self.record.shape().extra(EXTRA_WEIGHTS) }
     }
 }
 
@@ -140,9 +125,36 @@ fn any_endpoint(record: Record<'_>, i: usize) -> Option<RecordEndpoint> {
 
 /// Draws from a list, given by its first endpoint and length, of any record.
 #[inline(never)]
-fn draw_any(record: Record<'_>, (first, len): (u16, u16), random: u32) -> Option<RecordEndpoint> {
-    let list = EndpointList::of_any(record, first, len);
-    list.slot(scale(random, list.slots()))
+fn draw_any(record: Record<'_>, list: (u16, u16), random: u32) -> Option<RecordEndpoint> {
+    let shape = record.shape();
+    endpoint_of_slot(&shape, record.form(), list, scale(random, slots(&shape, list)))
+}
+
+/// The weights of a list's endpoints; `None` if they are equal.
+fn weights<'a>(shape: &Shape<'a>, (first, len): (u16, u16)) -> Option<impl Iterator<Item = u32> + use<'a>> {
+    let all = shape.extra(EXTRA_WEIGHTS)?.as_chunks::<2>().0;
+    Some(all.iter().skip(first.into()).take(len.into()).map(|&w| u16::from_le_bytes(w).into()))
+}
+
+fn slots(shape: &Shape<'_>, list: (u16, u16)) -> u32 {
+    weights(shape, list).map_or(list.1.into(), |weights| weights.fold(0, u32::saturating_add))
+}
+
+fn endpoint_of_slot(shape: &Shape<'_>, form: AddressForm, list: (u16, u16), slot: u32) -> Option<RecordEndpoint> {
+    let i = match weights(shape, list) {
+        None => (slot < list.1.into()).then_some(index(slot))?,
+        Some(mut weights) => {
+            let mut left = slot;
+            weights.position(|weight| match left.checked_sub(weight) {
+                Some(rest) => {
+                    left = rest;
+                    false
+                }
+                None => true,
+            })?
+        }
+    };
+    endpoint(shape, form, usize::from(list.0).checked_add(i)?)
 }
 
 /// Length of the Cluster list of any record.
