@@ -386,7 +386,8 @@ impl State {
                         let half = &line[..line.len() / 2];
                         return write!(stream, "{:x}\r\n{half}", line.len() + 1);
                     }
-                    Some(_) => chunk(stream, "<html>this is not the API</html>")?,
+                    // the client closes the connection, which this thread would see too late to leave it the next slip
+                    Some(_) => return chunk(stream, "<html>this is not the API</html>"),
                     None if faults.contains(&Fault::Swapped) => match held.take() {
                         Some(earlier) => [line, earlier].iter().try_for_each(|l| chunk(stream, l))?,
                         None => held = Some(line),
