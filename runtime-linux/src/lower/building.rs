@@ -1,10 +1,8 @@
 //! A set under construction, and the bytes of its elements.
 
 use crate::nft::model::{Elements, Family, Field, Set, SetData, width};
+use crate::nft::wire::userdata::COMMENT_MAX;
 use std::net::IpAddr;
-
-/// Longest comment on an element that fits its userdata, in bytes.
-const MAX_COMMENT: usize = 127;
 
 /// An element's key, or its key and data: at most two addresses and some fields of four bytes. On the stack, since there is
 /// one for each element.
@@ -98,7 +96,7 @@ impl Building {
 }
 
 pub(super) fn clip(comment: &str) -> &str {
-    let mut end = comment.len().min(MAX_COMMENT);
+    let mut end = comment.len().min(COMMENT_MAX);
     while !comment.is_char_boundary(end) {
         end -= 1;
     }
